@@ -1,0 +1,1 @@
+"""Adapters of the scan engines: values come in as arguments, frozen facts come out."""
