@@ -208,13 +208,13 @@ class EngineError(Exception):
         self.remedy = remedy
 
 
-class EngineTimeout(EngineError):
+class EngineTimeout(EngineError):  # noqa: N818
     """The engine was still at work when its time was up, and was ended."""
 
     code = "ENG_TIMEOUT"
 
 
-class EngineCrash(EngineError):
+class EngineCrash(EngineError):  # noqa: N818
     """The engine ended without an answer, or could not be started."""
 
     code = "ENG_CRASH"
@@ -226,19 +226,19 @@ class EngineDatabaseError(EngineError):
     code = "ENG_DB"
 
 
-class ImageMalformed(EngineError):
+class ImageMalformed(EngineError):  # noqa: N818
     """The image's own content cannot be read."""
 
     code = "IMG_MALFORMED"
 
 
-class EngineDiskFull(EngineError):
+class EngineDiskFull(EngineError):  # noqa: N818
     """The engine ran out of space for its temporary files."""
 
     code = "DISK_FULL"
 
 
-class EngineCancelled(EngineError):
+class EngineCancelled(EngineError):  # noqa: N818
     """The caller asked to stop before the engine was done."""
 
     code = "CANCELLED"
