@@ -1,0 +1,10 @@
+"""The app's name in Django."""
+
+from django.apps import AppConfig
+
+
+class ImagesConfig(AppConfig):
+    """Repository images."""
+
+    name = "images"
+    verbose_name = "Repository images"

@@ -1,0 +1,5 @@
+"""Addresses of the images pages."""
+
+app_name = "images"
+
+urlpatterns: list[object] = []

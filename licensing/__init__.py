@@ -1,0 +1,1 @@
+"""Image scan licenses: entitlements, their use, and which image holds one."""

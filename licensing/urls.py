@@ -1,0 +1,5 @@
+"""Addresses of the licensing pages."""
+
+app_name = "licensing"
+
+urlpatterns: list[object] = []

@@ -1,0 +1,1 @@
+"""Registries, repositories and tags: where an image is called what."""

@@ -1,0 +1,204 @@
+"""Registries, repositories and tags, and the runs that keep them up to date."""
+
+from django.conf import settings
+from django.contrib.postgres.indexes import GinIndex, OpClass
+from django.db import models
+from django.db.models.functions import Concat, Lower, Now
+
+from images.digests import DIGEST_LENGTH, REPOSITORY_LENGTH, TAG_LENGTH
+from images.models import Image, Manifest
+from repositories.credentials import EncryptedTextField
+from tcss.lifecycle import ACTIVE, LifecycleModel, LifecycleQuerySet
+
+
+class RegistryKind(models.TextChoices):
+    """What product a registry is."""
+
+    HARBOR = "harbor", "Harbor"
+    TCR = "tcr", "TCR"
+    CCR = "ccr", "CCR"
+
+
+class RegistryVersion(models.TextChoices):
+    """Which generation of the registry's interface to speak."""
+
+    V1 = "V1", "V1 (1.x.x)"
+    V2 = "V2", "V2 (2.x.x or later)"
+
+
+class Network(models.TextChoices):
+    """How the registry is reached."""
+
+    PUBLIC = "public", "Public network"
+    VPC = "vpc", "VPC"
+
+
+class Health(models.TextChoices):
+    """What the last contact with a registry showed."""
+
+    UNKNOWN = "unknown", "Not tested"
+    HEALTHY = "healthy", "Connected"
+    FAILING = "failing", "Failing"
+
+
+# Images whose content may be pulled in any sliding hour; null is unlimited.
+PULL_LIMITS = (5, 10, 20, 50, 100, 500, 1000)
+
+
+class Registry(models.Model):
+    """One server we connect to, and how; the page calls it an image repository."""
+
+    name = models.CharField("instance name", max_length=64)
+    kind = models.CharField(
+        "repository type", max_length=8, choices=RegistryKind.choices, default=RegistryKind.HARBOR
+    )
+    version = models.CharField(max_length=2, choices=RegistryVersion.choices, default=RegistryVersion.V2)
+    network = models.CharField("network type", max_length=8, choices=Network.choices, default=Network.PUBLIC)
+    region = models.CharField(max_length=64, default="default")
+    address = models.CharField(
+        max_length=255, help_text="Scheme, host and port, for example https://harbor.example.org"
+    )
+    username = models.CharField(max_length=255)
+    password = EncryptedTextField()
+    hourly_pull_limit = models.PositiveIntegerField("limit", null=True, blank=True)
+    verify_tls = models.BooleanField("validate remote certificates", default=True)
+    custom_ca = models.TextField(
+        "custom CA", blank=True, help_text="PEM certificates trusted for this one registry."
+    )
+    health = models.CharField(max_length=8, choices=Health.choices, default=Health.UNKNOWN)
+    health_code = models.CharField(max_length=32, blank=True)
+    health_reason = models.CharField(max_length=500, blank=True)
+    health_remedy = models.CharField(max_length=500, blank=True)
+    health_checked_at = models.DateTimeField(null=True, blank=True)
+    last_synced_at = models.DateTimeField("last data update", null=True, blank=True)
+    generation = models.PositiveIntegerField(
+        default=0, help_text="Number of the last data update that began."
+    )
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        verbose_name_plural = "registries"
+        constraints = [
+            models.UniqueConstraint(
+                Lower("name"),
+                name="registry_name_once",
+                violation_error_message="This instance name is taken.",
+            ),
+            models.CheckConstraint(condition=~models.Q(name=""), name="registry_has_a_name"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def host(self) -> str:
+        """Host and port, as image addresses begin."""
+        return self.address.partition("://")[2]
+
+
+class Repository(models.Model):
+    """One named collection of tags in a registry, for example ``shop/backend/api``."""
+
+    registry = models.ForeignKey(Registry, models.CASCADE, related_name="repositories")
+    name = models.CharField(max_length=REPOSITORY_LENGTH, help_text="Whole, with its namespace.")
+    namespace = models.CharField(max_length=REPOSITORY_LENGTH)
+    first_seen_at = models.DateTimeField(db_default=Now(), editable=False)
+    seen_generation = models.PositiveIntegerField(default=0)
+    error_code = models.CharField(max_length=32, blank=True)
+    error_reason = models.CharField(max_length=500, blank=True)
+
+    class Meta:
+        verbose_name_plural = "repositories"
+        constraints = [models.UniqueConstraint("registry", "name", name="repository_once_in_registry")]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Tag(models.Model):
+    """One movable name for a manifest: one row of the Repository Images page.
+
+    An artifact that nobody tagged has a row too, named by its digest; a real tag cannot hold a colon.
+    """
+
+    registry = models.ForeignKey(Registry, models.CASCADE, related_name="tags")
+    repository = models.ForeignKey(Repository, models.CASCADE, related_name="tags")
+    # A repository is never renamed, so its name may stand here, where search and sort can use it.
+    repository_name = models.CharField(max_length=REPOSITORY_LENGTH)
+    name = models.CharField("image version", max_length=TAG_LENGTH)
+    manifest = models.ForeignKey(Manifest, models.PROTECT, related_name="tags")
+    manifest_digest = models.CharField(max_length=DIGEST_LENGTH)
+    # The content shown and scanned: of the manifest itself, or of the chosen platform of an index.
+    image = models.ForeignKey(Image, models.PROTECT, null=True, blank=True, related_name="tags")
+    pushed_at = models.DateTimeField()
+    is_latest = models.BooleanField(default=False, help_text="The newest push of its repository.")
+    first_seen_at = models.DateTimeField(db_default=Now(), editable=False)
+    seen_generation = models.PositiveIntegerField(default=0)
+    missing_since = models.DateTimeField(
+        null=True, blank=True, help_text="Not in the data updates since then."
+    )
+    search = models.GeneratedField(
+        expression=Lower(
+            Concat("repository_name", models.Value(":"), "name", models.Value(" "), "manifest_digest")
+        ),
+        output_field=models.TextField(),
+        db_persist=True,
+    )
+
+    class Meta:
+        constraints = [models.UniqueConstraint("repository", "name", name="tag_once_in_repository")]
+        indexes = [
+            GinIndex(OpClass("search", name="gin_trgm_ops"), name="tag_search_trigrams"),
+            models.Index(fields=["-pushed_at", "-id"], name="tag_by_pushed"),
+            models.Index(fields=["repository_name", "name", "id"], name="tag_by_name"),
+            models.Index(fields=["registry", "seen_generation"], name="tag_by_generation"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.repository_name}:{self.name}"
+
+    @property
+    def is_untagged(self) -> bool:
+        """Whether the row stands for an artifact without a tag."""
+        return ":" in self.name
+
+
+class SyncTrigger(models.TextChoices):
+    """Who asked for a data update."""
+
+    MANUAL = "manual", "By hand"
+    NIGHTLY = "nightly", "Every night"
+    WEBHOOK = "webhook", "By webhook"
+    COMMAND = "command", "Command line"
+
+
+class Sync(LifecycleModel):
+    """One data update of one registry; at most one of a registry waits or runs."""
+
+    registry = models.ForeignKey(Registry, models.CASCADE, related_name="syncs")
+    trigger = models.CharField(max_length=8, choices=SyncTrigger.choices)
+    requested_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.SET_NULL, null=True, blank=True, related_name="+"
+    )
+    generation = models.PositiveIntegerField(default=0)
+    stage = models.CharField(max_length=120, blank=True)
+    projects_seen = models.PositiveIntegerField(default=0)
+    repositories_total = models.PositiveIntegerField(default=0)
+    repositories_seen = models.PositiveIntegerField(default=0)
+    tags_seen = models.PositiveIntegerField(default=0)
+    tags_new = models.PositiveIntegerField(default=0)
+    tags_missing = models.PositiveIntegerField(default=0)
+
+    objects = LifecycleQuerySet["Sync"].as_manager()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint("registry", condition=models.Q(state__in=ACTIVE), name="sync_one_active"),
+        ]
+        indexes = [
+            models.Index(fields=["registry", "-id"], name="sync_by_registry"),
+            models.Index(fields=["queued_at"], condition=models.Q(state__in=ACTIVE), name="sync_active"),
+        ]
+
+    def __str__(self) -> str:
+        return f"data update {self.pk}"

@@ -1,0 +1,5 @@
+"""Addresses of the repositories pages."""
+
+app_name = "repositories"
+
+urlpatterns: list[object] = []

@@ -1,0 +1,5 @@
+"""Addresses of the scanning pages."""
+
+app_name = "scanning"
+
+urlpatterns: list[object] = []

@@ -1,0 +1,109 @@
+"""Strict, typed readers of the process environment; secrets may come from a file named in ``NAME_FILE``."""
+
+import ipaddress
+import os
+from pathlib import Path
+from urllib.parse import parse_qs, unquote, urlsplit
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class SettingError(Exception):
+    """A setting is missing or has a value that cannot be meant; the sentence names the setting."""
+
+
+def text(name: str, default: str | None = None) -> str:
+    """The variable's text; raises SettingError when it is missing and has no default."""
+    value = os.environ.get(name, "").strip()
+    if value:
+        return value
+    if default is None:
+        raise SettingError(f"{name} is not set")
+    return default
+
+
+def secret(name: str) -> str:
+    """A secret from ``NAME`` or from the file named by ``NAME_FILE``; never has a default."""
+    file_name = os.environ.get(f"{name}_FILE", "").strip()
+    if file_name:
+        try:
+            value = Path(file_name).read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise SettingError(f"{name}_FILE cannot be read: {error.strerror}") from error
+    else:
+        value = os.environ.get(name, "").strip()
+    if not value:
+        raise SettingError(f"{name} or {name}_FILE is not set")
+    return value
+
+
+def boolean(name: str, *, default: bool) -> bool:
+    """``1/true/yes/on`` or ``0/false/no/off``; anything else is an error."""
+    value = os.environ.get(name, "").strip().lower()
+    if not value:
+        return default
+    if value in {"1", "true", "yes", "on"}:
+        return True
+    if value in {"0", "false", "no", "off"}:
+        return False
+    raise SettingError(f"{name} must be 1 or 0, not {value!r}")
+
+
+def integer(name: str, default: int, *, minimum: int, maximum: int) -> int:
+    """A whole number within bounds."""
+    value = os.environ.get(name, "").strip()
+    if not value:
+        return default
+    try:
+        number = int(value)
+    except ValueError:
+        raise SettingError(f"{name} must be a whole number, not {value!r}") from None
+    if not minimum <= number <= maximum:
+        raise SettingError(f"{name} must be between {minimum} and {maximum}, not {number}")
+    return number
+
+
+def words(name: str, default: str = "") -> list[str]:
+    """A comma separated list without empty entries."""
+    return [word.strip() for word in os.environ.get(name, default).split(",") if word.strip()]
+
+
+def networks(name: str, default: str = "") -> list[Network]:
+    """A comma separated list of address ranges in CIDR form."""
+    try:
+        return [ipaddress.ip_network(word) for word in words(name, default)]
+    except ValueError as error:
+        raise SettingError(f"{name}: {error}") from None
+
+
+def database(name: str) -> dict[str, object]:
+    """Django's connection settings from ``postgres://user:password@host:port/database?host=/socket/folder``."""
+    url = urlsplit(secret(name))
+    if url.scheme not in {"postgres", "postgresql"}:
+        raise SettingError(f"{name} must begin with postgres://")
+    query = parse_qs(url.query)
+    host = query.get("host", [unquote(url.hostname or "")])[0]
+    options: dict[str, object] = {"application_name": "tcss"}
+    if "sslmode" in query:
+        options["sslmode"] = query["sslmode"][0]
+    return {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": unquote(url.path.lstrip("/")) or "tcss",
+        "USER": unquote(url.username or ""),
+        "PASSWORD": unquote(url.password or ""),
+        "HOST": host,
+        "PORT": str(url.port or query.get("port", [""])[0]),
+        "OPTIONS": options,
+    }
+
+
+def celery_broker(name: str) -> str:
+    """Celery's spelling of a Redis address: ``unix:///path?db=n`` becomes ``redis+socket:///path?virtual_host=n``."""
+    address = secret(name)
+    url = urlsplit(address)
+    if url.scheme == "unix":
+        number = parse_qs(url.query).get("db", ["0"])[0]
+        return f"redis+socket://{url.path}?virtual_host={number}"
+    if url.scheme in {"redis", "rediss"}:
+        return address
+    raise SettingError(f"{name} must begin with unix://, redis:// or rediss://")

@@ -1,0 +1,41 @@
+"""Typed requests and the rendering of a whole page or of one of its named fragments."""
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from django.contrib.auth.models import User
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django_htmx.middleware import HtmxDetails
+
+
+class Request(HttpRequest):
+    """A request of somebody who has logged in."""
+
+    user: User
+    htmx: HtmxDetails
+
+
+def render_page(
+    request: HttpRequest,
+    template: str,
+    context: Mapping[str, Any],
+    *,
+    fragment: str | None = None,
+    status: int = 200,
+) -> HttpResponse:
+    """The page, or only the part of it that htmx asked for.
+
+    ``fragment`` is the template of that part, included by the page itself, so both show the same thing.
+    """
+    wanted = cast("Request", request).htmx
+    name = (
+        fragment
+        if fragment and wanted and not wanted.boosted and not wanted.history_restore_request
+        else template
+    )
+    response = render(request, name, dict(context), status=status)
+    # A cache must not hand a fragment to somebody who asked for the page.
+    response["Vary"] = ", ".join(filter(None, [response.get("Vary"), "HX-Request"]))
+    response["Cache-Control"] = "no-store"
+    return response

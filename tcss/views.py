@@ -1,0 +1,72 @@
+"""Health pages, login and error pages: the only views that belong to no app."""
+
+from django.contrib.auth.decorators import login_not_required
+from django.contrib.auth.views import LoginView, LogoutView
+from django.db import DatabaseError, connection
+from django.db.migrations.executor import MigrationExecutor
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_safe
+
+
+@require_safe
+def home(_request: HttpRequest) -> HttpResponse:
+    """The console begins with its images."""
+    return redirect("images:image-list")
+
+
+@login_not_required
+@require_safe
+def livez(_request: HttpRequest) -> HttpResponse:
+    """The process answers."""
+    return HttpResponse("ok\n", content_type="text/plain")
+
+
+@login_not_required
+@require_safe
+def readyz(_request: HttpRequest) -> HttpResponse:
+    """The process can serve: the database answers and its schema is the code's."""
+    try:
+        executor = MigrationExecutor(connection)
+        waiting = executor.migration_plan(executor.loader.graph.leaf_nodes())
+    except DatabaseError:
+        return HttpResponse("the database does not answer\n", status=503, content_type="text/plain")
+    if waiting:
+        return HttpResponse("migrations have not run\n", status=503, content_type="text/plain")
+    return HttpResponse("ready\n", content_type="text/plain")
+
+
+@require_safe
+def statusz(_request: HttpRequest) -> HttpResponse:
+    """What is old or stuck."""
+    return JsonResponse({})
+
+
+class Login(LoginView):
+    """The way in."""
+
+    redirect_authenticated_user = True
+
+
+class Logout(LogoutView):
+    """The way out."""
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:  # noqa: ARG001 - Django's signature
+    """A request that makes no sense."""
+    return render(request, "errors/400.html", status=400)
+
+
+def permission_denied(request: HttpRequest, exception: Exception) -> HttpResponse:  # noqa: ARG001
+    """A request somebody may not make."""
+    return render(request, "errors/403.html", status=403)
+
+
+def page_not_found(request: HttpRequest, exception: Exception) -> HttpResponse:  # noqa: ARG001
+    """Nothing is here, or nothing this person may see."""
+    return render(request, "errors/404.html", status=404)
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    """Our mistake; the page needs no database."""
+    return render(request, "errors/500.html", status=500)
