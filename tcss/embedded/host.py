@@ -1,8 +1,10 @@
 """What the machine says about processes, ports, room on disk and users (Linux /proc)."""
 
+import contextlib
 import os
 import pwd
 import shutil
+import signal
 import socket
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +63,12 @@ def processes_working_in(directory: Path, program: str) -> list[RunningProcess]:
     return found
 
 
+def send(process: RunningProcess, signal_number: signal.Signals) -> None:
+    """Signals a process found in /proc; one that has ended meanwhile or is somebody else's is left alone."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(process.pid, signal_number)
+
+
 def children_of(pid: int) -> list[int]:
     """The direct children of a process; empty when it has ended."""
     found: list[int] = []
@@ -95,7 +103,7 @@ def listener_on(port: int) -> RunningProcess | None:
 
 
 def listen(port: int) -> socket.socket:
-    """A listening socket on the loopback address; port 0 takes a free one. Raises OSError when it is taken."""
+    """A listening socket on the loopback address; port 0 takes a free one. Raises OSError if taken."""
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -124,5 +132,5 @@ def unprivileged_account() -> Account:
 
 
 def others_may_traverse(path: Path) -> bool:
-    """Whether a user who is neither owner nor in the group can reach this path: search right on every parent."""
+    """Whether a user who is neither owner nor in the group can reach this path through all its parents."""
     return all(parent.stat().st_mode & 0o001 for parent in path.resolve().parents)

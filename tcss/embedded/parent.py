@@ -13,9 +13,9 @@ _prctl = getattr(ctypes.CDLL(None, use_errno=True), "prctl", None)
 def die_with_parent(signal_number: int = signal.SIGKILL, parent: int | None = None) -> None:
     """Has the kernel send this process the signal when its parent dies.
 
-    Call it in the child, after any change of user: the kernel forgets the wish when credentials change. It follows
-    the *thread* that forked, which must live as long as the parent does. `parent` is the process id the
-    child expects to have; where the parent died before the wish was noted, the child ends itself at once.
+    Call it in the child, after any change of user: the kernel forgets the wish when credentials change.
+    It follows the *thread* that forked, which must live as long as the parent does. `parent` is the process
+    id the parent is known by; where it died before the wish was noted, the child ends itself at once.
     Does nothing on systems without prctl.
     """
     if _prctl is None:

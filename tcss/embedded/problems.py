@@ -4,7 +4,7 @@ import sys
 import time
 
 
-class StartProblem(Exception):
+class StartError(Exception):
     """The console cannot start or go on; the text is one plain sentence with its remedy."""
 
 

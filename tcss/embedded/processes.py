@@ -30,7 +30,7 @@ class Service:
 
 @dataclass(frozen=True, kw_only=True)
 class ProcessTable:
-    """Everything an installation runs, in the order it starts; it stops in the reverse order of `stop_order`."""
+    """Everything an installation runs in the order it starts; `stop_order` is the order it ends in."""
 
     services: tuple[Service, ...]
     processes: tuple[Process, ...]
