@@ -10,10 +10,8 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Literal, TypeVar
+from typing import Literal, Protocol, TypeVar
 
-Thing = TypeVar("Thing")
-Named = TypeVar("Named", "Project", "Repository", "Account")
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
 DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
@@ -204,7 +202,13 @@ class Account:
     expires: datetime | None = None
     grants: tuple[Grant, ...] = ()
     email: str = ""
+    comment: str = ""
+    created: datetime = LONG_AGO
     id: int = 0
+
+    def sees(self, project: str) -> bool:
+        """Whether the project is in this account's lists though it may not be public."""
+        return self.admin or any(grant.project in (project, "*") for grant in self.grants)
 
     def may(self, action: str, project: str) -> bool:
         """Whether this account holds the action in that project by itself, publicness aside."""
@@ -231,8 +235,8 @@ class Catalog:
         return project.find(rest) if project else None
 
     def account(self, name: str) -> Account | None:
-        """The account of that login name; a robot's begins with `robot$`."""
-        return next((account for account in self.accounts if account.name == name), None)
+        """The account of that login name or, for people, of that e-mail address."""
+        return next((each for each in self.accounts if name and name in (each.name, each.email)), None)
 
     def with_project(self, project: Project) -> Catalog:
         """Add a project, or put it in the place of the one that has its name."""
@@ -299,6 +303,15 @@ class Catalog:
     def without_account(self, name: str) -> Catalog:
         """Take an account away."""
         return replace(self, accounts=tuple(account for account in self.accounts if account.name != name))
+
+
+class _Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+Named = TypeVar("Named", bound=_Named)
+Thing = TypeVar("Thing")
 
 
 def _put(items: tuple[Named, ...], item: Named) -> tuple[Named, ...]:

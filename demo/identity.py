@@ -1,0 +1,147 @@
+"""Who is asking: passwords, robots, registry tokens and the session cookie, with Harbor's habits."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import json
+import secrets
+import threading
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from demo.catalog import Account, Catalog
+from demo.exchange import Access
+
+
+class Tokens:
+    """Registry tokens: signed, short-lived, and revocable all at once so that tests can let them expire."""
+
+    def __init__(self) -> None:
+        self.lifetime = timedelta(minutes=30)
+        self._key = secrets.token_bytes(32)
+        self._generation = 0
+
+    def issue(
+        self, account: Account | None, service: str, access: Sequence[Mapping[str, object]] | None
+    ) -> tuple[str, datetime]:
+        """A token for these accesses and the time it was made. A stranger's token has no subject."""
+        now = datetime.now(UTC)
+        claims: dict[str, Any] = {
+            "iss": "harbor-token-issuer",
+            "aud": service,
+            "exp": (now + self.lifetime).timestamp(),
+            "nbf": int(now.timestamp()),
+            "iat": int(now.timestamp()),
+            "jti": f"{self._generation}-{secrets.token_hex(8)}",
+            "access": access,
+        }
+        if account:
+            claims["sub"] = account.name
+        parts = [_pack(json.dumps(part).encode()) for part in ({"typ": "JWT", "alg": "HS256"}, claims)]
+        signed = ".".join(parts)
+        return f"{signed}.{self._sign(signed)}", now
+
+    def expire(self) -> None:
+        """Make every token issued so far worthless, as if its time had passed."""
+        self._generation += 1
+
+    def read(self, token: str) -> Access | None:
+        """What a token allows, or None when it is forged, garbled or expired."""
+        signed, _, signature = token.rpartition(".")
+        if not hmac.compare_digest(signature.encode(), self._sign(signed).encode()):
+            return None
+        claims = json.loads(_unpack(signed.split(".")[1]))
+        current = claims["jti"].startswith(f"{self._generation}-")
+        if not current or claims["exp"] <= datetime.now(UTC).timestamp():
+            return None
+        allowed = {
+            each["name"]: frozenset(each["actions"])
+            for each in claims["access"] or []
+            if each["type"] == "repository"
+        }
+        return Access(subject=claims.get("sub", ""), actions=allowed)
+
+    def _sign(self, text: str) -> str:
+        return _pack(hmac.new(self._key, text.encode(), hashlib.sha256).digest())
+
+
+class Logins:
+    """Password checks. After a wrong password the name is locked for a while, for everybody who uses it.
+
+    `penalty` is that while in seconds; a real Harbor takes 1.5 and answers no sooner. 0 switches it off.
+    """
+
+    def __init__(self) -> None:
+        self.penalty = 0.0
+        self.stopped = threading.Event()
+        self._locked: dict[str, datetime] = {}
+
+    def account(self, catalog: Catalog, authorization: str) -> Account | None:
+        """The account of a Basic header, or None: unknown, wrong, disabled, expired and locked look alike."""
+        name, password = _basic(authorization)
+        if not name:
+            return None
+        now = datetime.now(UTC)
+        found = catalog.account(name)
+        locked = name in self._locked and now < self._locked[name]
+        right = found is not None and hmac.compare_digest(found.password.encode(), password.encode())
+        if found is None or not right or found.disabled or (found.expires and found.expires <= now):
+            if self.penalty and not locked:
+                self._locked[name] = now + timedelta(seconds=self.penalty)
+                self.stopped.wait(self.penalty)
+            return None
+        return None if locked else found
+
+
+class Sessions:
+    """The `sid` cookie. A client that keeps it is asked for a CSRF token on everything but reading."""
+
+    def __init__(self) -> None:
+        self._key = secrets.token_hex(16)
+
+    def cookies(self, headers: Mapping[str, str]) -> dict[str, str]:
+        """What an answer sets: the session at first, the CSRF cookie and token once it came back."""
+        sent = _cookies(headers)
+        if "sid" not in sent:
+            return {"Set-Cookie": f"sid={secrets.token_hex(16)}; Path=/; HttpOnly"}
+        token = {"X-Harbor-CSRF-Token": self._key, "Vary": "Cookie"}
+        if "_gorilla_csrf" not in sent:
+            token["Set-Cookie"] = (
+                f"_gorilla_csrf={self._key}; Path=/; Max-Age=43200; HttpOnly; SameSite=Strict"
+            )
+        return token
+
+    def trusts(self, method: str, headers: Mapping[str, str]) -> bool:
+        """Whether a request may pass: reading, cookie-less, or with the token beside the cookies."""
+        sent = _cookies(headers)
+        if method in ("GET", "HEAD", "OPTIONS") or "sid" not in sent:
+            return True
+        return sent.get("_gorilla_csrf") == self._key == headers.get("x-harbor-csrf-token")
+
+
+def _cookies(headers: Mapping[str, str]) -> dict[str, str]:
+    pairs = (piece.strip().partition("=") for piece in headers.get("cookie", "").split(";"))
+    return {name: value for name, _, value in pairs}
+
+
+def _basic(authorization: str) -> tuple[str, str]:
+    scheme, _, encoded = authorization.partition(" ")
+    if scheme.lower() != "basic":
+        return "", ""
+    try:
+        name, _, password = base64.b64decode(encoded, validate=True).decode().partition(":")
+    except (binascii.Error, UnicodeDecodeError):
+        return "", ""
+    return name, password
+
+
+def _pack(content: bytes) -> str:
+    return base64.urlsafe_b64encode(content).rstrip(b"=").decode()
+
+
+def _unpack(text: str) -> bytes:
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))

@@ -1,0 +1,216 @@
+"""The demo registry as a running server: `python -m demo.server`, or `running()` inside a test.
+
+It listens on 127.0.0.1 only and answers as a Harbor 2.5 behind its nginx: the API, the registry, the token
+service, and the portal's page everywhere else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import itertools
+import operator
+import signal
+import socket
+import ssl
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from http.server import ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from demo import images
+from demo.blobs import BlobStore
+from demo.catalog import Catalog, Repository
+from demo.distribution import Distribution, Pull
+from demo.exchange import Answer, Request, error, page
+from demo.faults import Faults
+from demo.harbor2 import Harbor2
+from demo.identity import Logins, Sessions, Tokens
+from demo.wire import Handler
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One request that came in, as it was sent, and the status it was answered with."""
+
+    method: str
+    path: str
+    status: int
+    headers: Mapping[str, str]
+
+
+class DemoServer(ThreadingHTTPServer):
+    """The server, its content and its log. `catalog` may be replaced between any two requests."""
+
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(
+        self,
+        blobs: BlobStore,
+        catalog: Catalog,
+        *,
+        port: int = 0,
+        certificate: tuple[Path, Path] | None = None,
+    ) -> None:
+        self.blobs = blobs
+        self.catalog = catalog
+        self.faults = Faults()
+        self.tokens = Tokens()
+        self.logins = Logins()
+        self.sessions = Sessions()
+        self.requests: list[Seen] = []
+        self.unexpected: list[str] = []
+        self.pulls: list[Pull] = []
+        self._connections: set[socket.socket] = set()
+        super().__init__(("127.0.0.1", port), Handler)
+        self.scheme = "https" if certificate else "http"
+        if certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*certificate)
+            self.socket = context.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
+        self.harbor = Harbor2(origin=self.url)
+        self.distribution = Distribution(blobs, self.tokens, self.pulls.append)
+
+    @property
+    def url(self) -> str:
+        """Where the server is, without a slash at the end."""
+        return f"{self.scheme}://127.0.0.1:{self.server_address[1]}"
+
+    def answer(self, request: Request) -> Answer:
+        """The answer before any fault."""
+        if request.path == "/v2":
+            return Answer(
+                301, {"Location": f"{request.origin}/v2/", "Content-Type": "text/html"}, cookies=False
+            )
+        place = f"{request.path}/"
+        if place.startswith(("/v1/", "/service/notifications/")):
+            return page(404, "404 Not Found")
+        if not place.startswith(("/api/", "/v2/", "/service/", "/c/")):
+            return page(200, "Harbor")
+        if not self.sessions.trusts(request.method, request.headers):
+            return error(403, "FORBIDDEN", "CSRF token invalid")
+        request = self._identified(request)
+        if request.path == "/service/token":
+            return self.distribution.token(self.catalog, request)
+        if place.startswith("/v2/"):
+            return self.distribution.answer(self.catalog, request)
+        return self.harbor.answer(self._with_pulls(), request)
+
+    def _identified(self, request: Request) -> Request:
+        authorization = request.headers.get("authorization", "")
+        scheme, _, token = authorization.partition(" ")
+        if scheme.lower() == "bearer" and request.path.startswith("/v2/"):
+            return replace(request, access=self.tokens.read(token))
+        return replace(request, account=self.logins.account(self.catalog, authorization))
+
+    def _with_pulls(self) -> Catalog:
+        """The catalog with the pull times and counts that this server saw itself."""
+        catalog = self.catalog
+        by_repository = operator.attrgetter("repository")
+        for name, pulls in itertools.groupby(sorted(self.pulls, key=by_repository), key=by_repository):
+            repository = catalog.repository(name)
+            if repository is not None:
+                catalog = catalog.with_repository(name.partition("/")[0], _pulled(repository, list(pulls)))
+        return catalog
+
+    def saw(self, method: str, path: str, answer: Answer, headers: Mapping[str, str]) -> None:
+        """Write a request into the log."""
+        self.requests.append(Seen(method, path, answer.status, headers))
+        if not answer.known:
+            self.unexpected.append(f"{method} {path}")
+
+    def pause(self, seconds: float) -> None:
+        """Let time pass for a fault, but not beyond the server's own end."""
+        if seconds:
+            self.logins.stopped.wait(seconds)
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """Accept a connection and remember it, so that stopping the server ends it."""
+        connection, address = super().get_request()
+        self._connections.add(connection)
+        return connection, address
+
+    def shutdown_request(self, request: Any) -> None:
+        """Forget a connection that is done."""
+        self._connections.discard(request)
+        super().shutdown_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that hangs up or refuses our certificate is no error of the server; anything else is."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handle_error(request, client_address)
+
+    def stop(self) -> None:
+        """End listening and every open connection."""
+        self.logins.stopped.set()
+        self.shutdown()
+        self.server_close()
+        for connection in list(self._connections):
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+
+def _pulled(repository: Repository, pulls: list[Pull]) -> Repository:
+    latest = {pull.digest: pull.at for pull in pulls}
+    artifacts = tuple(
+        replace(each, pull_time=max(latest[each.digest], each.pull_time)) if each.digest in latest else each
+        for each in repository.artifacts
+    )
+    return replace(repository, artifacts=artifacts, pull_count=repository.pull_count + len(pulls))
+
+
+@contextlib.contextmanager
+def running(
+    store_dir: Path,
+    catalog: Catalog | None = None,
+    *,
+    port: int = 0,
+    certificate: tuple[Path, Path] | None = None,
+) -> Iterator[DemoServer]:
+    """A server in a thread of this process; without a catalog it holds the sample images.
+
+    `certificate` is (certificate file, key file) and makes it speak HTTPS.
+    """
+    blobs = BlobStore(store_dir)
+    server = DemoServer(blobs, catalog or images.build(blobs), port=port, certificate=certificate)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+        thread.join()
+
+
+def announce(url: str, file: Path | None) -> None:
+    """Print the address and put it into a file that appears whole."""
+    sys.stdout.write(f"listening on {url}\n")
+    sys.stdout.flush()
+    if file is not None:
+        beside = file.with_name(f".{file.name}.new")
+        beside.write_text(url, encoding="utf-8")
+        beside.replace(file)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Serve the sample images until SIGINT or SIGTERM."""
+    parser = argparse.ArgumentParser(prog="python -m demo.server", description=__doc__)
+    parser.add_argument("--port", type=int, default=0, help="port on 127.0.0.1; 0 takes a free one")
+    parser.add_argument("--data", type=Path, required=True, help="directory of the blob store")
+    parser.add_argument("--announce", type=Path, help="file that gets the server's address")
+    chosen = parser.parse_args(arguments)
+    ended = threading.Event()
+    for name in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, lambda *_: ended.set())
+    with running(chosen.data, port=chosen.port) as server:
+        announce(server.url, chosen.announce)
+        ended.wait()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
