@@ -1,0 +1,28 @@
+"""Where a registry is and who asks: plain values handed to an adapter."""
+
+import ipaddress
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def _always_alive() -> None:
+    """Nobody wants to stop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """One registry: origin, account, certificate rules, and the networks its host may be in.
+
+    ``password`` is called when it is needed, so that no copy lies about. ``alive`` is called at least every
+    second while an answer is awaited; it raises to stop the work.
+    """
+
+    address: str
+    username: str
+    password: Callable[[], str] = field(repr=False)
+    verify_tls: bool = True
+    custom_ca: str = field(default="", repr=False)
+    allowed_networks: tuple[Network, ...] = ()
+    alive: Callable[[], None] = field(default=_always_alive, repr=False)
