@@ -116,6 +116,7 @@ CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_SCHEDULE = {
     "reap-scans": {"task": "scanning.reap", "schedule": 10.0, "options": {"expires": 10}},
     "reap-syncs": {"task": "repositories.reap", "schedule": 10.0, "options": {"expires": 10}},
+    "lapse-licenses": {"task": "licensing.lapse", "schedule": 60.0, "options": {"expires": 60}},
     "nightly-data-update": {"task": "repositories.nightly", "schedule": 60.0, "options": {"expires": 60}},
 }
 CELERY_BEAT_SCHEDULE_FILENAME = str(DATA_DIR / "beat" / "schedule")
