@@ -201,12 +201,11 @@ def tail(log: Path, lines: int) -> str:
     return "\n".join(f"    {line}" for line in ending)
 
 
-def cap_logs(directory: Path) -> None:
-    """Moves the content of each log above the cap to `<name>.log.1`; the one before that is dropped.
+def cap_log(log: Path) -> None:
+    """Moves the content of a log above the cap to `<name>.log.1`; what was there before is dropped.
 
-    The processes keep appending to the same open file, so it is copied and emptied, not renamed.
+    The process keeps appending to the same open file, so the file is copied and emptied, not renamed.
     """
-    for log in directory.glob("*.log"):
-        if log.stat().st_size > LOG_BYTES:
-            shutil.copyfile(log, log.with_suffix(".log.1"))
-            os.truncate(log, 0)
+    if log.stat().st_size > LOG_BYTES:
+        shutil.copyfile(log, log.with_suffix(".log.1"))
+        os.truncate(log, 0)

@@ -30,11 +30,11 @@ class Service:
 
 @dataclass(frozen=True, kw_only=True)
 class ProcessTable:
-    """Everything an installation runs in the order it starts; `stop_order` is the order it ends in."""
+    """Everything an installation runs in the order it starts; `stop_order` is the order its groups end in."""
 
     services: tuple[Service, ...]
     processes: tuple[Process, ...]
-    stop_order: tuple[str, ...]
+    stop_order: tuple[tuple[str, ...], ...]
     # Every application process gets these; secrets come by file.
     environment: tuple[str, ...] = field(default=())
     secret_files: tuple[str, ...] = field(default=())
@@ -86,7 +86,12 @@ TABLE = ProcessTable(
             needs=("migrate",),
         ),
     ),
-    stop_order=("web", "beat", "worker-control", "worker-sync", "worker-scan", "valkey", "postgres"),
+    stop_order=(
+        ("web", "beat"),
+        ("worker-control", "worker-sync", "worker-scan", "demo-registry"),
+        ("valkey",),
+        ("postgres",),
+    ),
     environment=(
         "REDIS_URL",
         "TCSS_ALLOWED_HOSTS",

@@ -134,3 +134,17 @@ def start_throwaway_services(path: Path) -> Services:
     services = Services(directory, environment, durable=False)
     services.start(time.sleep)
     return services
+
+
+def serve_until_stopped(path: Path, terminal: Terminal) -> None:
+    """Runs both servers in the foreground for a developer, and prints what to put into the environment."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    services = start_throwaway_services(path)
+    try:
+        terminal.say(f"export DATABASE_URL='{services.database_url}'")
+        terminal.say(f"export REDIS_URL='{services.redis_url}'")
+        signal.pause()
+    except KeyboardInterrupt:
+        terminal.say("Stopping.")
+    finally:
+        services.stop_now()

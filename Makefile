@@ -1,0 +1,36 @@
+# The console's commands. `make demo` and `make test` set themselves up on a fresh machine.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.PHONY: help demo run test check lock runtime development
+
+PYTHON ?= python3
+export PYTHON
+BIN := .venv/bin
+# pytest's own options, as in: make test T="tests/test_text.py -n 0"
+T ?=
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@echo "  TCSS_PORT (8000), TCSS_DATA_DIR (.data) and TCSS_ADMIN_PASSWORD may be set; .env.example has the rest."
+
+demo: runtime ## The console with a demo registry, its images synced and scanned
+	@exec $(BIN)/python -m tcss.embedded demo
+
+run: runtime ## The console, empty
+	@exec $(BIN)/python -m tcss.embedded run
+
+test: development ## Every check, then every test
+	@$(MAKE) --no-print-directory check
+	$(BIN)/python -m pytest -n auto $(T)
+
+check: development ## Style, types, import contracts, templates, migrations, deployment
+	@sh tcss/embedded/check
+
+lock: ## Resolve the dependencies anew into the two lock files
+	@sh tcss/embedded/lock
+
+runtime:
+	@sh tcss/embedded/bootstrap runtime
+
+development:
+	@sh tcss/embedded/bootstrap development

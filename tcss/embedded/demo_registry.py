@@ -1,0 +1,61 @@
+"""The demo registry of `make demo`: its process, its accounts, and the address it keeps between starts."""
+
+from pathlib import Path
+
+from tcss.embedded import host
+from tcss.embedded.children import Child, Pause, wait_until
+from tcss.embedded.installation import Installation
+
+NAME = "demo-registry"
+
+
+class DemoRegistry:
+    """A registry server of this checkout, filled with sample images, on the loopback address."""
+
+    def __init__(self, installation: Installation) -> None:
+        self._installation = installation
+        self._folder = installation.directory.path / NAME
+        self._folder.mkdir(mode=0o700, exist_ok=True)
+        self._address = self._folder / "address"
+        # The address is stored with the connection in the console, so it stays the same where it can.
+        self._port = _port_of(self._address)
+        directory = installation.directory
+        for variable, file in (
+            ("DEMO_OPERATOR_PASSWORD", "demo-operator-password"),
+            ("DEMO_ROBOT_SECRET", "demo-robot-secret"),
+        ):
+            installation.set(variable, directory.secret(file).read_text(encoding="utf-8"))
+
+    def start(self, pause: Pause) -> Child:
+        """Starts it and waits until it has said where it listens."""
+        self._address.unlink(missing_ok=True)
+        child = Child(
+            self._installation.module(
+                *(NAME, "demo.server", "--port", str(self._port), "--data", str(self._folder / "blobs")),
+                *("--announce", str(self._address)),
+            )
+        )
+        wait_until(self._address.exists, child, pause, seconds=60)
+        return child
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return self._address.read_text(encoding="utf-8").strip()
+
+
+def _port_of(address: Path) -> int:
+    """The port of an earlier start while it is free, else 0: any."""
+    if not address.exists():
+        return 0
+    port = int(address.read_text(encoding="utf-8").strip().rpartition(":")[2])
+    try:
+        host.listen(port).close()
+    except OSError:
+        return 0
+    return port
+
+
+def allow_loopback(installation: Installation, networks: str) -> None:
+    """Lets the console connect to registries on this machine, besides the networks allowed anyway."""
+    installation.set("TCSS_ALLOWED_NETWORKS", ",".join(part for part in (networks, "127.0.0.0/8") if part))
