@@ -1,0 +1,76 @@
+"""Small filters and tags every page may use: times, digests, severities and text from outside."""
+
+import re
+from datetime import datetime
+
+from django import template
+from django.contrib.humanize.templatetags.humanize import naturaltime
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from images.digests import short
+from images.models import NEVER, Severity
+
+register = template.Library()
+
+# Characters that reorder or hide their neighbours: a file name may not pretend to be another one.
+_INVISIBLE = re.compile("[\u00ad\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff]")
+_NOTICES = {"success": "ok", "warning": "warn", "error": "fail"}
+
+
+@register.filter
+def visible(value: object) -> str:
+    """Text from outside with its direction marks and zero-width characters spelled out as ``\\uNNNN``."""
+    return _INVISIBLE.sub(lambda match: f"\\u{ord(match.group()):04x}", "" if value is None else str(value))
+
+
+@register.filter
+def short_digest(value: str) -> str:
+    """The first 12 hex digits of a digest."""
+    return short(value)
+
+
+@register.filter
+def severity_word(value: int) -> str:
+    """The lower-case word of a severity's number, as class names and query strings have it."""
+    return Severity(value).name.lower()
+
+
+@register.filter
+def severity_label(value: int) -> str:
+    """The word of a severity's number as people read it."""
+    return str(Severity(value).label)
+
+
+@register.filter
+def notice_kind(level: str) -> str:
+    """The notice class of a Django message level."""
+    return _NOTICES.get(level, "info")
+
+
+@register.simple_tag
+def when(value: datetime | None, never: str = "Never") -> SafeString:
+    """A moment as people say it ("3 minutes ago"), the exact one on hover."""
+    if value is None or value == NEVER:
+        return format_html('<span class="muted">{}</span>', never)
+    local = timezone.localtime(value)
+    return format_html(
+        '<time datetime="{}" title="{}">{}</time>',
+        local.isoformat(timespec="seconds"),
+        f"{local:%Y-%m-%d %H:%M:%S} {local.tzname()}",
+        naturaltime(value),
+    )
+
+
+@register.simple_tag
+def exactly(value: datetime | None, never: str = "Unknown") -> SafeString:
+    """A moment to the minute."""
+    if value is None or value == NEVER:
+        return format_html('<span class="muted">{}</span>', never)
+    local = timezone.localtime(value)
+    return format_html(
+        '<time datetime="{}">{}</time>',
+        local.isoformat(timespec="seconds"),
+        f"{local:%Y-%m-%d %H:%M} {local.tzname()}",
+    )
