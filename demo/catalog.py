@@ -202,6 +202,7 @@ class Account:
     expires: datetime | None = None
     grants: tuple[Grant, ...] = ()
     email: str = ""
+    real_name: str = ""
     comment: str = ""
     created: datetime = LONG_AGO
     id: int = 0

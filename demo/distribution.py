@@ -62,7 +62,7 @@ class Distribution:
 
     def _base(self, request: Request) -> Answer:
         if request.account or request.access:
-            return json_answer({}, content_type=JSON_UTF8).with_headers(**_keywords(VERSION))
+            return Answer(200, {"Content-Type": JSON_UTF8, **VERSION}, b"{}")
         return _refused("unauthorized", _challenge(request, ""))
 
     def _refusal(self, catalog: Catalog, request: Request, name: str) -> Answer | None:
@@ -70,7 +70,7 @@ class Distribution:
         actions = "pull" if request.method in ("GET", "HEAD") else "pull,push"
         actions = "delete" if request.method == "DELETE" else actions
         if not request.credentials_sent:
-            reason = f"authorize header needed to send {request.method} to repository"
+            reason = "authorize header needed to send HEAD to repository"
             return _refused(reason, _challenge(request, f"repository:{name}:{actions}"))
         project = name.partition("/")[0]
         if catalog.project(project) is None:
@@ -96,13 +96,8 @@ class Distribution:
             joint = "@" if DIGEST.fullmatch(names["reference"]) else ":"
             return error(404, "NOT_FOUND", f"artifact {names['name']}{joint}{names['reference']} not found")
         asked = request.headers.get("if-none-match", "").strip('"')
-        headers = {
-            **VERSION,
-            "Docker-Content-Digest": artifact.digest,
-            "Etag": f'"{artifact.digest}"',
-        }
         if asked == artifact.digest:
-            return Answer(status=304, headers=headers)
+            return Answer(status=304, headers={"Etag": f'"{artifact.digest}"'})
         try:
             content = self._blobs.read(artifact.digest)
         except BlobMissingError:
@@ -115,7 +110,14 @@ class Distribution:
         if request.method == "GET":
             self._pulled(Pull(names["name"], artifact.digest, datetime.now(UTC)))
         return Answer(
-            status=200, headers={"Content-Type": artifact.manifest_media_type, **headers}, body=content
+            status=200,
+            headers={
+                **VERSION,
+                "Content-Type": artifact.manifest_media_type,
+                "Docker-Content-Digest": artifact.digest,
+                "Etag": f'"{artifact.digest}"',
+            },
+            body=content,
         )
 
     def _blob(self, catalog: Catalog, request: Request, names: Mapping[str, str]) -> Answer:
@@ -127,6 +129,8 @@ class Distribution:
             return error(400, "DIGEST_INVALID", reason, detail={}).with_headers(**_keywords(VERSION))
         if digest not in self._held(catalog, names["name"]) or digest not in self._blobs:
             missing = error(404, "BLOB_UNKNOWN", "blob unknown to registry", detail=digest)
+            if request.method == "HEAD" and digest not in self._blobs:
+                return missing
             return missing.with_headers(**_keywords(VERSION))
         size = self._blobs.size(digest)
         headers = {

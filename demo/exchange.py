@@ -29,6 +29,7 @@ class Access:
 class Request:
     """One request after the front proxy has decoded its path once, as nginx does before Harbor's core.
 
+    `origin` is the external address the server was configured with.
     `account` is None for a stranger and for anybody whose password was wrong: to Harbor they are the same.
     `access` is set when a valid registry token came instead of a password.
     """
@@ -96,11 +97,11 @@ def error(status: int, code: str, message: str, **extra: object) -> Answer:
 def page(status: int, title: str, *, cookies: bool = False) -> Answer:
     """A small HTML page: the portal, or an error of the proxy or of the web framework."""
     body = f"<!DOCTYPE HTML><html><head><title>{title}</title></head><body>{title}</body></html>\n"
-    kind = "text/html; charset=utf-8" if cookies else "text/html"
+    headers = {"Content-Type": "text/html; charset=utf-8" if cookies else "text/html"}
+    if status == 200:
+        headers["Accept-Ranges"] = "bytes"
     known = status not in (200, 404)
-    return Answer(
-        status=status, headers={"Content-Type": kind}, body=body.encode(), cookies=cookies, known=known
-    )
+    return Answer(status=status, headers=headers, body=body.encode(), cookies=cookies, known=known)
 
 
 def decode_path(raw: str) -> str:

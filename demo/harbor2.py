@@ -84,8 +84,7 @@ def denied(request: Request) -> Answer:
 class Harbor2:
     """Answers API requests out of a catalog."""
 
-    def __init__(self, *, origin: str) -> None:
-        self.origin = origin
+    def __init__(self) -> None:
         self.version = VERSION
 
     def answer(self, catalog: Catalog, request: Request) -> Answer:
@@ -129,13 +128,13 @@ class Harbor2:
         if request.account:
             known |= {
                 "current_time": rendering.moment(datetime.now(UTC)),
-                "external_url": self.origin,
+                "external_url": request.origin,
                 "has_ca_root": False,
                 "notification_enable": True,
                 "project_creation_restriction": "everyone",
                 "read_only": False,
                 "registry_storage_provider_name": "filesystem",
-                "registry_url": self.origin.partition("://")[2],
+                "registry_url": request.origin.partition("://")[2],
                 "with_chartmuseum": False,
                 "with_notary": False,
             }

@@ -75,7 +75,7 @@ def user(account: Account) -> dict[str, Any]:
         "admin_role_in_auth": False,
         **{key: value for key, value in optional.items() if value},
         "creation_time": moment(account.created),
-        "realname": account.name,
+        "realname": account.real_name or account.name,
         "sysadmin_flag": account.admin,
         "update_time": moment(account.created),
         "user_id": account.id or number(account.name),

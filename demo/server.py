@@ -43,7 +43,11 @@ class Seen:
 
 
 class DemoServer(ThreadingHTTPServer):
-    """The server, its content and its log. `catalog` may be replaced between any two requests."""
+    """The server, its content and its log. `catalog` may be replaced between any two requests.
+
+    `external_url` is where the server believes to be, as an administrator configures it: the token realm
+    points there whatever Host a client sent.
+    """
 
     daemon_threads = True
     request_queue_size = 128
@@ -72,7 +76,8 @@ class DemoServer(ThreadingHTTPServer):
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(*certificate)
             self.socket = context.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
-        self.harbor = Harbor2(origin=self.url)
+        self.external_url = self.url
+        self.harbor = Harbor2()
         self.distribution = Distribution(blobs, self.tokens, self.pulls.append)
 
     @property

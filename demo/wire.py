@@ -69,7 +69,6 @@ class Handler(BaseHTTPRequestHandler):
             return page(414, "414 Request-URI Too Large")
         parts = urlsplit(self.path)
         headers = {name.lower(): text for name, text in self.headers.items()}
-        host = headers.get("host", self.server.url.partition("://")[2])
         try:
             path = decode_path(parts.path)
         except ValueError:
@@ -81,7 +80,7 @@ class Handler(BaseHTTPRequestHandler):
             path=path,
             query=decode_query(parts.query),
             headers=headers,
-            origin=f"{self.server.scheme}://{host}",
+            origin=self.server.external_url,
         )
         answer = self.server.answer(request)
         if not answer.cookies:
@@ -97,7 +96,12 @@ class Handler(BaseHTTPRequestHandler):
         body = answer.body
         size = body.length if isinstance(body, FilePart) else len(body)
         kind = answer.headers.get("Content-Type", "")
-        chunked = isinstance(body, bytes) and size > CHUNKED_FROM and kind == "application/json" and not fault
+        chunked = (
+            isinstance(body, bytes)
+            and size > CHUNKED_FROM
+            and kind.startswith("application/json")
+            and not fault
+        )
         self.send_response(answer.status)
         for name, text in answer.headers.items():
             self.send_header(name, text)
