@@ -1,0 +1,209 @@
+"""The one way out: HTTP GET to a checked address, with deadlines, byte limits, no cookies and no redirects.
+
+Every session belongs to one registry and to one choice of certificate rules, so that no choice leaks into
+another's connections. What the environment says about proxies and passwords is ignored.
+"""
+
+import contextlib
+import ssl
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass
+from http.cookiejar import DefaultCookiePolicy
+from typing import Any
+
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+from requests.certs import where
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+from tcss.outbound_addresses import Network
+from tcss.outbound_failures import OutboundError, classify
+from tcss.outbound_sockets import Budget, GuardedTLSSocket, Limits, connect, resolve
+
+# The operator sees a lasting warning at the registry instead of a line of log at every request.
+urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+
+USER_AGENT = "tcss-repository-images/0.1"
+_CHUNK = 64 * 1024
+_HEADERS = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity"}
+
+# The budget of the request being sent; the socket keeps it until the answer is read.
+_budget: ContextVar[Budget] = ContextVar("budget")
+
+
+def tls_context(*, verify: bool, custom_ca: str = "") -> ssl.SSLContext:
+    """TLS 1.2 or newer; verified against the public authorities and ``custom_ca``, or not at all.
+
+    Raises ssl.SSLError when ``custom_ca`` holds no certificate.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.sslsocket_class = GuardedTLSSocket
+    if not verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        return context
+    context.load_verify_locations(where())
+    if custom_ca:
+        context.load_verify_locations(cadata=custom_ca)
+        # An installation may know only the authority in the middle.
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    return context
+
+
+class _GuardedConnection:
+    """What our connections do differently: connect to checked addresses and carry the request's budget."""
+
+    allowed_networks: tuple[Network, ...] = ()
+    sock: Any
+
+    def _new_conn(self) -> Any:
+        budget = _budget.get()
+        addresses = resolve(self._dns_host, self.port, self.allowed_networks)  # type: ignore[attr-defined]
+        return connect(addresses, budget)
+
+    def request(self, *args: Any, **fields: Any) -> None:
+        if self.sock is None:
+            self.connect()  # type: ignore[attr-defined]
+        self.sock.budget = _budget.get()
+        super().request(*args, **fields)  # type: ignore[misc]
+
+
+class _Adapter(HTTPAdapter):
+    """Requests' adapter over guarded connections; what it would add about TLS and proxies is left out."""
+
+    def __init__(self, context: ssl.SSLContext, allowed_networks: tuple[Network, ...]) -> None:
+        self._context = context
+        marks = {"allowed_networks": allowed_networks}
+        plain = type("GuardedHTTPConnection", (_GuardedConnection, HTTPConnection), marks)
+        secure = type("GuardedHTTPSConnection", (_GuardedConnection, HTTPSConnection), marks)
+        self._pools = {
+            "http": type("GuardedHTTPPool", (HTTPConnectionPool,), {"ConnectionCls": plain}),
+            "https": type("GuardedHTTPSPool", (HTTPSConnectionPool,), {"ConnectionCls": secure}),
+        }
+        super().__init__(max_retries=0)
+
+    def init_poolmanager(self, *_: Any, **__: Any) -> None:
+        """Pools of guarded connections."""
+        self.poolmanager = urllib3.PoolManager(num_pools=4, maxsize=4, retries=False)
+        self.poolmanager.pool_classes_by_scheme = self._pools
+
+    def build_connection_pool_key_attributes(
+        self, request: requests.PreparedRequest, verify: Any, cert: Any = None
+    ) -> tuple[Any, Any]:
+        """Our TLS context instead of requests' choice of one."""
+        host_params, _ = super().build_connection_pool_key_attributes(request, verify, cert)
+        secure = host_params["scheme"] == "https"
+        return host_params, {"ssl_context": self._context} if secure else {}
+
+    def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:
+        """Nothing: the context holds the certificate rules."""
+
+
+class _Session(requests.Session):
+    """A session that never looks where a redirect leads.
+
+    Even with redirects off, requests reads and decodes the body of one, without any limit.
+    """
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """Nowhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """Status and headers of an answer, and its body to be read within the request's budget."""
+
+    status: int
+    _response: requests.Response
+
+    def header(self, name: str) -> str:
+        """A header's text, or an empty one."""
+        return str(self._response.headers.get(name, ""))
+
+    def stream(self, limit: int) -> Iterator[bytes]:
+        """The body as it comes, never decoded; raises OutboundError, IMG_TOO_LARGE beyond ``limit`` bytes."""
+        received = 0
+        chunks = self._response.raw.stream(_CHUNK, decode_content=False)
+        while True:
+            try:
+                chunk = next(chunks, None)
+            except (OSError, ValueError, requests.RequestException, urllib3.exceptions.HTTPError) as error:
+                raise classify(error) from None
+            if chunk is None:
+                return
+            received += len(chunk)
+            if received > limit:
+                raise OutboundError("IMG_TOO_LARGE")
+            yield chunk
+
+    def read(self, limit: int) -> bytes:
+        """The whole body; raises OutboundError, IMG_TOO_LARGE beyond ``limit`` bytes."""
+        return b"".join(self.stream(limit))
+
+
+def _nothing_to_do() -> None:
+    """Nobody wants to stop."""
+
+
+class OutboundSession:
+    """Connections to one server and to where it sends us, under one set of rules.
+
+    ``alive`` is called at least every second while we wait; what it raises ends the request.
+    """
+
+    def __init__(
+        self,
+        *,
+        verify: bool = True,
+        custom_ca: str = "",
+        allowed_networks: Iterable[Network] = (),
+        alive: Callable[[], None] = _nothing_to_do,
+    ) -> None:
+        self.allowed_networks = tuple(allowed_networks)
+        self.context = tls_context(verify=verify, custom_ca=custom_ca)
+        self._alive = alive
+        self._session = _Session()
+        self._session.trust_env = False
+        self._session.headers.clear()
+        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        adapter = _Adapter(self.context, self.allowed_networks)
+        self._session.mount("http://", adapter)
+        self._session.mount("https://", adapter)
+
+    @contextlib.contextmanager
+    def get(self, url: str, *, headers: dict[str, str] | None = None, limits: Limits) -> Iterator[Reply]:
+        """Ask once; raises OutboundError when no answer came. Redirects are answers like any other."""
+        mark = _budget.set(Budget(limits, self._alive))
+        try:
+            response = self._session.get(
+                url,
+                headers={**_HEADERS, **(headers or {})},
+                stream=True,
+                timeout=(limits.connect, limits.read),
+                allow_redirects=False,
+            )
+        except (OSError, ValueError, requests.RequestException, urllib3.exceptions.HTTPError) as error:
+            # The original holds the request, and with it the password.
+            raise classify(error) from None
+        finally:
+            _budget.reset(mark)
+        try:
+            yield Reply(response.status_code, response)
+        finally:
+            response.close()
+
+    def pause(self, seconds: float) -> None:
+        """Wait, and stop waiting when ``alive`` says so."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            self._alive()
+            time.sleep(min(left, 0.5))
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._session.close()

@@ -1,0 +1,145 @@
+"""Sockets that keep a request's budget: total deadline, minimum rate, byte limit, and a way to be stopped.
+
+A read timeout alone is no limit: a server that sends one byte every ten seconds never meets it.
+"""
+
+import contextlib
+import socket
+import ssl
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tcss.outbound_addresses import AddressBlockedError, Network, check_addresses
+from tcss.outbound_failures import OutboundError
+
+# How long an operation blocks before the budget is looked at again.
+_SLICE_SECONDS = 1.0
+_ADDRESSES_TRIED = 4
+_HEADERS_BYTES = 2**20
+
+SocketAddress = tuple[int, Any]
+"""Address family and the kernel's address, as getaddrinfo answers them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one request may take: seconds to connect, to wait for the next bytes, and in all; bytes in all.
+
+    ``minimum_rate`` is bytes a second, measured over ``rate_window`` seconds.
+    """
+
+    connect: float = 5.0
+    read: float = 30.0
+    total: float = 60.0
+    body: int = 8 * 2**20
+    minimum_rate: int = 10_000
+    rate_window: float = 60.0
+
+
+class Budget:
+    """What is left of one request's limits."""
+
+    def __init__(self, limits: Limits, alive: Callable[[], None]) -> None:
+        self.limits = limits
+        self._alive = alive
+        self._end = time.monotonic() + limits.total
+        self._left = limits.body + _HEADERS_BYTES
+        self._window_start = time.monotonic()
+        self._window_bytes = 0
+
+    def next_wait(self) -> float:
+        """Seconds the next operation may block; raises OutboundError when the time is used up."""
+        self._alive()
+        left = self._end - time.monotonic()
+        if left <= 0:
+            raise OutboundError("REG_TIMEOUT")
+        return min(left, _SLICE_SECONDS)
+
+    def take(self, count: int) -> None:
+        """Count received bytes; raises OutboundError when they are too many or come too slowly."""
+        self._left -= count
+        if self._left < 0:
+            raise OutboundError("IMG_TOO_LARGE")
+        self._window_bytes += count
+        elapsed = time.monotonic() - self._window_start
+        if elapsed >= self.limits.rate_window:
+            if self._window_bytes < self.limits.minimum_rate * elapsed:
+                raise OutboundError("REG_TIMEOUT")
+            self._window_start, self._window_bytes = time.monotonic(), 0
+
+
+def _receive(sock: Any, receive: Callable[[], int]) -> int:
+    """Run one receiving call in slices of time, under the budget the socket carries."""
+    budget: Budget | None = sock.budget
+    if budget is None:
+        return receive()
+    quiet_since = time.monotonic()
+    while True:
+        sock.settimeout(budget.next_wait())
+        try:
+            count = receive()
+        except TimeoutError:
+            if time.monotonic() - quiet_since >= budget.limits.read:
+                raise
+            continue
+        budget.take(count)
+        return count
+
+
+class GuardedSocket(socket.socket):
+    """A TCP socket that reads within a budget."""
+
+    budget: Budget | None = None
+
+    def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
+        """Receive within the budget."""
+        base = super().recv_into
+        return _receive(self, lambda: base(buffer, nbytes, flags))
+
+
+class GuardedTLSSocket(ssl.SSLSocket):
+    """A TLS socket that reads within a budget."""
+
+    budget: Budget | None = None
+
+    def recv_into(self, buffer: Any, nbytes: int | None = None, flags: int = 0) -> int:
+        """Receive within the budget."""
+        base = super().recv_into
+        return _receive(self, lambda: base(buffer, nbytes, flags))
+
+
+def resolve(host: str, port: int, allowed_networks: Iterable[Network]) -> list[SocketAddress]:
+    """Every address of a name, all of them allowed; raises OutboundError (REG_DNS, REG_BLOCKED_ADDR)."""
+    try:
+        answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        raise OutboundError("REG_DNS") from None
+    try:
+        check_addresses([str(answer[4][0]) for answer in answers], allowed_networks)
+    except (AddressBlockedError, ValueError):
+        raise OutboundError("REG_BLOCKED_ADDR") from None
+    return [(answer[0], answer[4]) for answer in answers]
+
+
+def connect(addresses: Sequence[SocketAddress], budget: Budget) -> GuardedSocket:
+    """A connection to the first address that takes one; raises OutboundError (REG_CONNECT, REG_TIMEOUT)."""
+    failure = OutboundError("REG_CONNECT")
+    for family, address in addresses[:_ADDRESSES_TRIED]:
+        budget.next_wait()
+        with contextlib.ExitStack() as stack:
+            sock = stack.enter_context(GuardedSocket(family, socket.SOCK_STREAM))
+            sock.settimeout(budget.limits.connect)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            try:
+                sock.connect(address)
+            except TimeoutError:
+                failure = OutboundError("REG_TIMEOUT")
+                continue
+            except OSError:
+                failure = OutboundError("REG_CONNECT")
+                continue
+            stack.pop_all()
+            return sock
+    raise failure
