@@ -5,7 +5,8 @@ from django.db import models
 from django.db.models.functions import Now
 
 from images.models import Image, Layer, Severity
-from tcss.lifecycle import ACTIVE, LifecycleModel, LifecycleQuerySet, State
+from scanning.queue import QueueQuerySet
+from tcss.lifecycle import ACTIVE, LifecycleModel, State
 
 
 class Category(models.TextChoices):
@@ -59,6 +60,10 @@ class ScanStep(models.TextChoices):
     SAVE = "save", "Saving"
 
 
+class ScanQuerySet(QueueQuerySet["Scan"]):
+    """Questions about scans, and the only writer of their state."""
+
+
 class Scan(LifecycleModel):
     """One run on one image ID; at most one of an image waits or runs."""
 
@@ -68,7 +73,7 @@ class Scan(LifecycleModel):
     # 0 overtakes 9: what a person waits for goes first.
     priority = models.PositiveSmallIntegerField(default=0)
 
-    objects = LifecycleQuerySet["Scan"].as_manager()
+    objects = ScanQuerySet.as_manager()
 
     class Meta:
         constraints = [
