@@ -197,15 +197,18 @@ class ScanReport:
 
 
 class EngineError(Exception):
-    """A scan engine could not answer: a code of the console's list, the reason, and what to do."""
+    """A scan engine could not answer: a code of the console's list, the reason, and what to do.
+
+    `detail` holds the engine's last words, for the log only.
+    """
 
     code = "ENG_CRASH"
 
-    def __init__(self, reason: str, remedy: str, *, code: str | None = None) -> None:
+    def __init__(self, reason: str, remedy: str, *, detail: str = "") -> None:
         super().__init__(reason)
-        self.code = code or type(self).code
         self.reason = reason
         self.remedy = remedy
+        self.detail = detail
 
 
 class EngineTimeout(EngineError):  # noqa: N818
