@@ -97,7 +97,7 @@ class Distribution:
             return error(404, "NOT_FOUND", f"artifact {names['name']}{joint}{names['reference']} not found")
         asked = request.headers.get("if-none-match", "").strip('"')
         if asked == artifact.digest:
-            return Answer(status=304, headers={"Etag": f'"{artifact.digest}"'})
+            return Answer(status=304, headers={**VERSION, "Etag": f'"{artifact.digest}"'})
         try:
             content = self._blobs.read(artifact.digest)
         except BlobMissingError:

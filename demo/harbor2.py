@@ -226,7 +226,10 @@ class Harbor2:
         artifact = _found(holder, place, names["reference"])
         rows = matching(rendering.newest_first(artifact.tags), wanted, TAG_COLUMNS)
         rows = ordered(rows, request, TAG_COLUMNS, default="-push_time")
-        shown = [rendering.tag(holder, place, artifact, each) for each in cut(rows, asked)]
+        immutable = flag(request, "with_immutable_status", default=False)
+        shown = [
+            rendering.tag(holder, place, artifact, each, immutable=immutable) for each in cut(rows, asked)
+        ]
         return paged(request, asked, shown, len(rows))
 
     def accessories(self, catalog: Catalog, request: Request, names: Mapping[str, str]) -> Answer:
@@ -310,6 +313,7 @@ def _shown(holder: Project, place: Repository, artifact: Artifact, request: Requ
         tags=flag(request, "with_tag", default=True),
         labels=flag(request, "with_label", default=False),
         accessories=flag(request, "with_accessory", default=False),
+        immutable=flag(request, "with_immutable_status", default=False),
     )
 
 

@@ -130,12 +130,12 @@ def repository(holder: Project, value: Repository) -> dict[str, Any]:
     return shown | ({"description": value.description} if value.description else {})
 
 
-def tag(holder: Project, place: Repository, value: Artifact, name: Tag) -> dict[str, Any]:
-    """A tag of an artifact."""
+def tag(holder: Project, place: Repository, value: Artifact, name: Tag, *, immutable: bool) -> dict[str, Any]:
+    """A tag of an artifact; unless asked for, every tag says it is not immutable."""
     return {
         "artifact_id": artifact_id(holder, place, value.digest),
         "id": tag_id(holder, place, name),
-        "immutable": name.immutable,
+        "immutable": immutable and name.immutable,
         "name": name.name,
         "pull_time": moment(name.pull_time),
         "push_time": moment(name.push_time),
@@ -204,7 +204,14 @@ def addition_names(artifact: Artifact) -> tuple[str, ...]:
 
 
 def artifact(
-    holder: Project, place: Repository, value: Artifact, *, tags: bool, labels: bool, accessories: bool
+    holder: Project,
+    place: Repository,
+    value: Artifact,
+    *,
+    tags: bool,
+    labels: bool,
+    accessories: bool,
+    immutable: bool,
 ) -> dict[str, Any]:
     """An artifact with the parts that were asked for; what was not asked for is null, not absent."""
     name = quote(quote(place.name, safe=""), safe="")
@@ -233,7 +240,8 @@ def artifact(
     if names := addition_names(value):
         shown["addition_links"] = {each: {"absolute": False, "href": f"{base}/{each}"} for each in names}
     if tags:
-        shown["tags"] = [tag(holder, place, value, each) for each in newest_first(value.tags)] or None
+        names_shown = newest_first(value.tags)
+        shown["tags"] = [tag(holder, place, value, each, immutable=immutable) for each in names_shown] or None
     if labels:
         shown["labels"] = [_label(each) for each in value.labels] or None
     if accessories:
