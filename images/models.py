@@ -112,7 +112,11 @@ class Image(models.Model):
         indexes = [
             models.Index(fields=["scan_status", "id"], name="image_by_scan_status"),
             models.Index(fields=["-last_scanned_at", "-id"], name="image_by_last_scanned"),
-            models.Index(fields=["-worst_severity", "-id"], name="image_by_worst_severity"),
+            models.Index(
+                fields=["-worst_severity", "-critical_count", "-high_count", "-id"],
+                name="image_by_worst_severity",
+            ),
+            models.Index(fields=["-size", "-id"], name="image_by_size"),
             models.Index(fields=["-built_at", "-id"], name="image_by_built"),
         ]
         constraints = [
