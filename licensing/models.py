@@ -1,5 +1,6 @@
 """Entitlements and the licenses taken from them; a license lets one image ID be scanned."""
 
+from datetime import datetime
 from typing import Self
 
 from django.conf import settings
@@ -15,6 +16,14 @@ class EntitlementKind(models.TextChoices):
     BUILT_IN = "built_in", "Built in"
     TRIAL = "trial", "Trial"
     PURCHASED = "purchased", "Purchased"
+
+
+class Validity(models.TextChoices):
+    """Where an entitlement is in its term."""
+
+    NOT_BEGUN = "not_begun", "Not begun"
+    VALID = "valid", "Valid"
+    ENDED = "ended", "Ended"
 
 
 class EntitlementQuerySet(models.QuerySet["Entitlement"]):
@@ -75,6 +84,14 @@ class Entitlement(models.Model):
         """Seats that nobody has taken."""
         return self.quantity - self.used
 
+    def validity_at(self, moment: datetime) -> Validity:
+        """Where ``moment`` is in its term."""
+        if moment < self.starts_at:
+            return Validity.NOT_BEGUN
+        if self.ends_at is not None and moment >= self.ends_at:
+            return Validity.ENDED
+        return Validity.VALID
+
 
 class LicenseAssignmentQuerySet(models.QuerySet["LicenseAssignment"]):
     """Questions about licenses."""
@@ -106,7 +123,6 @@ class LicenseAssignment(models.Model):
             ),
         ]
         indexes = [
-            models.Index(fields=["-assigned_at", "-id"], name="license_by_assigned"),
             models.Index(fields=["entitlement"], condition=models.Q(lapsed_at=None), name="license_in_force"),
         ]
 
