@@ -1,7 +1,7 @@
 # The console's commands. `make demo` and `make test` set themselves up on a fresh machine.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo run test check lock runtime development
+.PHONY: help demo run test check lock secrets runtime development
 
 PYTHON ?= python3
 export PYTHON
@@ -28,6 +28,9 @@ check: development ## Style, types, import contracts, templates, migrations, dep
 
 lock: ## Resolve the dependencies anew into the two lock files
 	@sh tcss/embedded/lock
+
+secrets: ## The secret files docker-compose.yml reads
+	@sh tcss/embedded/compose-secrets
 
 runtime:
 	@sh tcss/embedded/bootstrap runtime

@@ -18,6 +18,7 @@ Pause = Callable[[float], None]
 
 LOG_BYTES = 5 * 2**20
 _POLL_SECONDS = 0.05
+_LAST_SECONDS = 5.0
 # Signals the supervisor keeps for itself; a child must hear them again.
 OWN_SIGNALS = (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -36,6 +37,8 @@ class Launch:
     death_signal: signal.Signals = signal.SIGKILL
     stop_signals: tuple[signal.Signals, ...] = (signal.SIGTERM,)
     stop_seconds: float = 10.0
+    # What ends it at once; a database has a way that spares it from cleaning up after itself.
+    last_signal: signal.Signals = signal.SIGKILL
     inherited: tuple[int, ...] = field(default=())
     to_terminal: bool = False
 
@@ -102,6 +105,9 @@ class Child:
 
     def kill(self) -> None:
         """Ends it and its process group at once."""
+        if self.alive() and self.launch.last_signal != signal.SIGKILL:
+            self.send(self.launch.last_signal)
+            self.wait(_LAST_SECONDS, time.sleep)
         if self.alive():
             self._signal_group(signal.SIGKILL)
             _started.pop(self.pid, None)

@@ -107,6 +107,12 @@ class Installation:
             self.directory.secret("admin-password", value=self.generated_password)
         self.set("TCSS_ADMIN_PASSWORD_FILE", str(file))
 
+    def forget_generated_password(self) -> None:
+        """Drops a password that became nobody's."""
+        if self.generated_password:
+            self.generated_password = ""
+            (self.directory.secrets / "admin-password").unlink()
+
     def launch(self, process: Process) -> Launch:
         """How a process of the table is started here."""
         values = {

@@ -216,6 +216,7 @@ class PostgreSQL:
             death_signal=signal.SIGINT,
             # Fast shutdown, then immediate shutdown with crash recovery at the next start.
             stop_signals=(signal.SIGINT, signal.SIGQUIT),
+            last_signal=signal.SIGQUIT,
             stop_seconds=30.0 if self._durable else 5.0,
         )
 

@@ -119,9 +119,11 @@ class Supervisor:
         run_to_end(installation.table_process("migrate"), self._pause, seconds=1800)
         terminal.done()
         installation.prepare_administrator()
-        run_to_end(
-            installation.manage("create_administrator", "--username", ADMINISTRATOR), self._pause, seconds=120
-        )
+        make = installation.manage("create_administrator", "--username", ADMINISTRATOR)
+        run_to_end(make, self._pause, seconds=120)
+        if "was made" not in children.tail(make.log, 1):
+            # A given database had the account already, with a password this installation does not know.
+            installation.forget_generated_password()
         if demo:
             registry = self._start_demo_registry(installation)
         terminal.begin("Web and workers")

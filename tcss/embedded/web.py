@@ -20,6 +20,8 @@ max_requests = 20_000
 max_requests_jitter = 2_000
 accesslog = None
 errorlog = "-"
+# Its default place is one file in the home directory, shared by every gunicorn of this user.
+control_socket_disable = True
 # gunicorn's heartbeat files: on a disk that stalls they would make it kill healthy workers.
 worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108
 
