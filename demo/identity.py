@@ -80,6 +80,10 @@ class Logins:
         self.stopped = threading.Event()
         self._locked: dict[str, datetime] = {}
 
+    def locked(self, name: str) -> bool:
+        """Whether a name is locked now because of a wrong password."""
+        return name in self._locked and datetime.now(UTC) < self._locked[name]
+
     def account(self, catalog: Catalog, authorization: str) -> Account | None:
         """The account of a Basic header, or None: unknown, wrong, disabled, expired and locked look alike."""
         name, password = _basic(authorization)
@@ -87,7 +91,7 @@ class Logins:
             return None
         now = datetime.now(UTC)
         found = catalog.account(name)
-        locked = name in self._locked and now < self._locked[name]
+        locked = self.locked(name)
         right = found is not None and hmac.compare_digest(found.password.encode(), password.encode())
         if found is None or not right or found.disabled or (found.expires and found.expires <= now):
             if self.penalty and not locked:
