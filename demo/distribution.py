@@ -42,6 +42,7 @@ class Distribution:
         self._blobs = blobs
         self._tokens = tokens
         self._pulled = pulled
+        self._named: dict[str, frozenset[str]] = {}
 
     def answer(self, catalog: Catalog, request: Request) -> Answer:
         """The answer to a request whose path begins with `/v2/`."""
@@ -153,15 +154,17 @@ class Distribution:
 
     def _held(self, catalog: Catalog, name: str) -> frozenset[str]:
         """Digests of the blobs that some manifest of the repository names: one cannot read others' blobs."""
-        held: set[str] = set()
         repository = catalog.repository(name)
-        for artifact in repository.artifacts if repository else ():
-            held.add(artifact.digest)
-            if artifact.digest in self._blobs:
-                content = json.loads(self._blobs.read(artifact.digest))
-                named = [content.get("config"), *(content.get("layers") or ())]
-                held.update(each["digest"] for each in named if each)
-        return frozenset(held)
+        artifacts = repository.artifacts if repository else ()
+        return frozenset().union(*(self._names(artifact.digest) for artifact in artifacts))
+
+    def _names(self, digest: str) -> frozenset[str]:
+        """A manifest's digest and those of its config and layers; read once, for a digest never changes."""
+        if digest not in self._named and digest in self._blobs:
+            content = json.loads(self._blobs.read(digest))
+            parts = [content.get("config"), *(content.get("layers") or ())]
+            self._named[digest] = frozenset({digest, *(each["digest"] for each in parts if each)})
+        return self._named.get(digest, frozenset())
 
     def _tags(self, catalog: Catalog, request: Request, names: Mapping[str, str]) -> Answer:
         repository = catalog.repository(names["name"])

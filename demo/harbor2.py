@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import unquote
 
 from demo import rendering
+from demo.artifact_listing import ARTIFACT_COLUMNS, selected
 from demo.catalog import Account, Artifact, Catalog, Project, Repository, Tag
 from demo.exchange import JSON_UTF8, Answer, Request, error, json_answer, page
 from demo.listing import (
@@ -34,9 +35,6 @@ VERSION = "v2.5.0-98e1b82f"
 PREFIX = "/api/v2.0"
 PARTS = ("core", "database", "jobservice", "portal", "redis", "registry", "registryctl")
 ADDITIONS = ("build_history", "values.yaml", "readme.md", "dependencies")
-TAGS_REFUSED = 'the value of "tags" query can only be fuzzy match value or exact match value'
-BASE_REFUSED = 'the value of "base" query can only be exact match value with "*"'
-LABELS_REFUSED = 'the value of "labels" query can only be integer list with intersetion relationship'
 
 Holder = tuple[Project, Repository]
 Handler = Callable[["Harbor2", Catalog, Request, Mapping[str, str]], Answer]
@@ -55,14 +53,6 @@ REPOSITORY_COLUMNS: Columns[Holder] = {
     "pull_count": lambda row: row[1].pull_count,
     "creation_time": lambda row: row[1].created,
     "update_time": lambda row: row[1].updated,
-}
-ARTIFACT_COLUMNS: Columns[Artifact] = {
-    **{
-        name: operator.attrgetter(name)
-        for name in ("digest", "type", "media_type", "manifest_media_type", "size", "push_time", "pull_time")
-    },
-    "id": operator.attrgetter("id"),
-    "extra_attrs": lambda row: str(row.extra_attrs),
 }
 TAG_COLUMNS: Columns[Tag] = {
     name: operator.attrgetter(name) for name in ("id", "name", "push_time", "pull_time")
@@ -205,11 +195,7 @@ class Harbor2:
         asked, wanted = window(request), terms(request)
         holder = self._project(catalog, request, names["project"], "artifact:list")
         place = holder.find(unquote(names["repository"])) or Repository(name="")
-        rows = _base(place, wanted.pop("base", None))
-        rows = _tagged(rows, wanted.pop("tags", None))
-        rows = _labelled(rows, wanted.pop("labels", None))
-        rows = matching(rows, wanted, ARTIFACT_COLUMNS)
-        rows = ordered(rows, request, ARTIFACT_COLUMNS, default="-push_time")
+        rows = ordered(selected(place, wanted), request, ARTIFACT_COLUMNS, default="-push_time")
         hidden = rendering.accessory_digests(place)
         shown = [each for each in cut(rows, asked) if each.digest not in hidden]
         return paged(request, asked, [_shown(holder, place, each, request) for each in shown], len(rows))
@@ -315,36 +301,6 @@ def _shown(holder: Project, place: Repository, artifact: Artifact, request: Requ
         accessories=flag(request, "with_accessory", default=False),
         immutable=flag(request, "with_immutable_status", default=False),
     )
-
-
-def _base(place: Repository, term: Term | None) -> Sequence[Artifact]:
-    if term is None:
-        return rendering.counted(place)
-    if term != Term("exact", ("*",)):
-        raise RefusedError(error(400, "BAD_REQUEST", BASE_REFUSED))
-    return place.artifacts
-
-
-def _tagged(rows: Sequence[Artifact], term: Term | None) -> Sequence[Artifact]:
-    if term is None:
-        return rows
-    if term.kind not in ("exact", "fuzzy"):
-        raise RefusedError(error(400, "BAD_REQUEST", TAGS_REFUSED))
-    value = term.values[0]
-    if term.kind == "fuzzy":
-        return [each for each in rows if any(value in tag.name for tag in each.tags)]
-    if value in ("*", "nil"):
-        return [each for each in rows if bool(each.tags) == (value == "*")]
-    return [each for each in rows if any(value == tag.name for tag in each.tags)]
-
-
-def _labelled(rows: Sequence[Artifact], term: Term | None) -> Sequence[Artifact]:
-    if term is None:
-        return rows
-    if term.kind != "all" or not all(each.isdigit() for each in term.values):
-        raise RefusedError(error(400, "BAD_REQUEST", LABELS_REFUSED))
-    wanted = {int(each) for each in term.values}
-    return [each for each in rows if wanted <= {label.id for label in each.labels}]
 
 
 def _routes() -> Iterator[tuple[str, dict[str, Handler]]]:

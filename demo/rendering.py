@@ -42,9 +42,14 @@ def repository_id(project: Project, repository: Repository) -> int:
 
 
 def artifact_id(project: Project, repository: Repository, digest: str) -> int:
-    """The number of the artifact with that digest."""
-    artifact = repository.find(digest)
-    return (artifact.id if artifact else 0) or number(project.name, repository.name, digest)
+    """The number of the artifact with that digest, such as an index's child."""
+    found = repository.find(digest)
+    return own_id(project, repository, found) if found else number(project.name, repository.name, digest)
+
+
+def own_id(project: Project, repository: Repository, artifact: Artifact) -> int:
+    """The number of an artifact."""
+    return artifact.id or number(project.name, repository.name, artifact.digest)
 
 
 def tag_id(project: Project, repository: Repository, tag: Tag) -> int:
@@ -133,7 +138,7 @@ def repository(holder: Project, value: Repository) -> dict[str, Any]:
 def tag(holder: Project, place: Repository, value: Artifact, name: Tag, *, immutable: bool) -> dict[str, Any]:
     """A tag of an artifact; unless asked for, every tag says it is not immutable."""
     return {
-        "artifact_id": artifact_id(holder, place, value.digest),
+        "artifact_id": own_id(holder, place, value),
         "id": tag_id(holder, place, name),
         "immutable": immutable and name.immutable,
         "name": name.name,
@@ -158,7 +163,7 @@ def accessory(holder: Project, place: Repository, subject: Artifact, value: Acce
         "icon": "sha256:20401d5b3a0f6dbc607c8d732eb08471af4ae6b19811a4efce8c6a724aed2882",
         "id": value.id or number(holder.name, place.name, "accessory", value.digest),
         "size": value.size,
-        "subject_artifact_id": artifact_id(holder, place, subject.digest),
+        "subject_artifact_id": own_id(holder, place, subject),
         "type": value.type,
     }
 
@@ -167,7 +172,7 @@ def _reference(holder: Project, place: Repository, parent: Artifact, value: Refe
     shown: dict[str, Any] = {
         "child_digest": value.digest,
         "child_id": artifact_id(holder, place, value.digest),
-        "parent_id": artifact_id(holder, place, parent.digest),
+        "parent_id": own_id(holder, place, parent),
         "urls": list(value.urls) or None,
     }
     if value.annotations:
@@ -220,7 +225,7 @@ def artifact(
         "accessories": None,
         "digest": value.digest,
         "icon": value.icon or IMAGE_ICON,
-        "id": artifact_id(holder, place, value.digest),
+        "id": own_id(holder, place, value),
         "labels": None,
         "manifest_media_type": value.manifest_media_type,
         "media_type": value.media_type,

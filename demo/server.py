@@ -192,13 +192,13 @@ def running(
 
 
 def announce(url: str, file: Path | None) -> None:
-    """Print the address and put it into a file that appears whole."""
-    sys.stdout.write(f"listening on {url}\n")
-    sys.stdout.flush()
+    """Put the address into a file that appears whole, then print it."""
     if file is not None:
         beside = file.with_name(f".{file.name}.new")
         beside.write_text(url, encoding="utf-8")
         beside.replace(file)
+    sys.stdout.write(f"listening on {url}\n")
+    sys.stdout.flush()
 
 
 def main(arguments: list[str] | None = None) -> int:
