@@ -23,7 +23,7 @@ class EntitlementForm(forms.ModelForm):  # type: ignore[type-arg]
             # The one that came with the installation is not made twice.
             self.fields["kind"].choices = _KINDS  # type: ignore[attr-defined]
             self.fields["starts_at"].initial = timezone.now
-        else:
+        elif "kind" in self.fields:  # Who may only look has no fields.
             self.fields["kind"].disabled = True
 
     def clean_quantity(self) -> int:

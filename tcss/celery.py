@@ -8,4 +8,4 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tcss.settings")
 
 app = Celery("tcss")
 app.config_from_object("django.conf:settings", namespace="CELERY")
-app.autodiscover_tasks(["repositories", "scanning", "licensing"])
+app.autodiscover_tasks(["tcss", "repositories", "scanning", "licensing"])

@@ -116,6 +116,7 @@ CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_SCHEDULE = {
     "reap-scans": {"task": "scanning.reap", "schedule": 10.0, "options": {"expires": 10}},
     "reap-syncs": {"task": "repositories.reap", "schedule": 10.0, "options": {"expires": 10}},
+    "tick": {"task": "tcss.tick", "schedule": 30.0, "options": {"expires": 30}},
     "lapse-licenses": {"task": "licensing.lapse", "schedule": 60.0, "options": {"expires": 60}},
     "nightly-data-update": {"task": "repositories.nightly", "schedule": 60.0, "options": {"expires": 60}},
 }
@@ -184,14 +185,14 @@ USE_TZ = True
 TIME_ZONE = environment.text("TCSS_TIME_ZONE", "UTC")
 
 STATIC_URL = "static/"
-STATIC_ROOT = BASE_DIR / "staticfiles"
 STATICFILES_DIRS = [BASE_DIR / "static"]
 WHITENOISE_USE_FINDERS = EMBEDDED or TESTING
+STATIC_ROOT = None if WHITENOISE_USE_FINDERS else BASE_DIR / "staticfiles"
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {
         "BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"
-        if EMBEDDED or TESTING
+        if WHITENOISE_USE_FINDERS
         else "whitenoise.storage.CompressedManifestStaticFilesStorage",
     },
 }

@@ -1,12 +1,19 @@
 """Health pages, login and error pages: the only views that belong to no app."""
 
+from dataclasses import asdict
+from functools import cache
+
 from django.contrib.auth.decorators import login_not_required
 from django.contrib.auth.views import LoginView, LogoutView
-from django.db import DatabaseError, connection
+from django.db import Error as DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
+from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
+
+from tcss.access import permission_needed
+from tcss.status import status
 
 
 @require_safe
@@ -27,19 +34,34 @@ def livez(_request: HttpRequest) -> HttpResponse:
 def readyz(_request: HttpRequest) -> HttpResponse:
     """The process can serve: the database answers and its schema is the code's."""
     try:
-        executor = MigrationExecutor(connection)
-        waiting = executor.migration_plan(executor.loader.graph.leaf_nodes())
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+        _require_current_schema()
     except DatabaseError:
         return HttpResponse("the database does not answer\n", status=503, content_type="text/plain")
-    if waiting:
+    except _SchemaBehindError:
         return HttpResponse("migrations have not run\n", status=503, content_type="text/plain")
     return HttpResponse("ready\n", content_type="text/plain")
 
 
+class _SchemaBehindError(Exception):
+    """The database lacks migrations that the code has."""
+
+
+@cache
+def _require_current_schema() -> None:
+    """Look once in a process: a schema that is current stays so while the code does; an error is not kept."""
+    executor = MigrationExecutor(connection)
+    if executor.migration_plan(executor.loader.graph.leaf_nodes()):
+        raise _SchemaBehindError
+
+
+@never_cache
 @require_safe
+@permission_needed("images.view_image")
 def statusz(_request: HttpRequest) -> HttpResponse:
-    """What is old or stuck."""
-    return JsonResponse({})
+    """What is old or stuck, for people and for monitors that log in."""
+    return JsonResponse(asdict(status()), json_dumps_params={"indent": 2})
 
 
 class Login(LoginView):
