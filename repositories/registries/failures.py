@@ -11,6 +11,8 @@ class RegistryError(Exception):
     """The registry could not do what was asked; ``code``, ``reason`` and ``remedy`` are for the operator."""
 
     default_remedy: ClassVar[str] = "Look at the registry's own log, then try again."
+    status: int | None = None
+    """The HTTP status behind the error, where there was an answer."""
 
     def __init__(self, code: str, reason: str, remedy: str = "") -> None:
         super().__init__(f"{code}: {reason}")

@@ -1,0 +1,158 @@
+"""Tries a connection to Harbor 2 step by step, so that a failure names the step it is in."""
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import islice
+
+from repositories.registries.client import RegistryHTTP
+from repositories.registries.connection import Connection
+from repositories.registries.distribution import DistributionClient
+from repositories.registries.failures import NotThereError, NotTrustedError, RegistryError
+from repositories.registries.harbor_identity import log_in, require_harbor_2
+from repositories.registries.protocol import CheckReport, CheckStep, Registry, StepState
+from repositories.registries.statuses import from_outbound
+from tcss.outbound_addresses import AddressFormError, parse_origin
+from tcss.outbound_failures import OutboundError, classify
+from tcss.outbound_sockets import Budget, GuardedSocket, Limits, connect, resolve
+
+# Somebody waits for the page.
+TEST_SECONDS = 9.0
+TEST_LIMITS = Limits(connect=3.0, read=6.0, total=7.0)
+STEPS = (
+    "Address",
+    "Host name",
+    "Connection",
+    "Certificate",
+    "Harbor 2.x",
+    "Login",
+    "Right to list",
+    "Right to pull",
+)
+_PROJECTS_TRIED = 5
+
+Outcome = tuple[StepState, str]
+_PASSED, _WARNED, _SKIPPED = StepState.PASSED, StepState.WARNED, StepState.SKIPPED
+
+
+def check(connection: Connection, adapter: Callable[[Connection], Registry]) -> CheckReport:
+    """Every step up to the first that fails; raises nothing but what ``connection.alive`` raises."""
+    test = _Test(replace(connection, alive=_within(TEST_SECONDS, connection.alive)), adapter)
+    steps: list[CheckStep] = []
+    failed = False
+    for name, step in zip(STEPS, test.steps(), strict=True):
+        if failed:
+            steps.append(CheckStep(name, _SKIPPED, "Not tried, because a step before it failed."))
+            continue
+        try:
+            state, sentence = step()
+            steps.append(CheckStep(name, state, sentence))
+        except OutboundError as error:
+            failed = True
+            steps.append(_failed(name, from_outbound(error)))
+        except RegistryError as error:
+            failed = True
+            steps.append(_failed(name, error))
+    return CheckReport(tuple(steps))
+
+
+def _failed(name: str, error: RegistryError) -> CheckStep:
+    return CheckStep(name, StepState.FAILED, error.reason, error)
+
+
+def _within(seconds: float, alive: Callable[[], None]) -> Callable[[], None]:
+    end = time.monotonic() + seconds
+
+    def still_alive() -> None:
+        alive()
+        if time.monotonic() > end:
+            raise OutboundError("REG_TIMEOUT")
+
+    return still_alive
+
+
+class _Test:
+    """The steps, each of which may rely on those before it."""
+
+    def __init__(self, connection: Connection, adapter: Callable[[Connection], Registry]) -> None:
+        self._connection = connection
+        self._adapter = adapter
+        self._repository = ""
+
+    def steps(self) -> list[Callable[[], Outcome]]:
+        return [
+            self._address,
+            self._host_name,
+            self._connect,
+            self._certificate,
+            self._harbor_2,
+            self._login,
+            self._list,
+            self._pull,
+        ]
+
+    def _address(self) -> Outcome:
+        try:
+            self._origin = parse_origin(self._connection.address)
+        except AddressFormError as error:
+            raise NotTrustedError("REG_BLOCKED_ADDR", str(error), "Edit the address.") from None
+        self._http = RegistryHTTP(self._connection, limits=TEST_LIMITS, tries=1)
+        return _PASSED, "The address has the form of one."
+
+    def _host_name(self) -> Outcome:
+        self._addresses = resolve(self._origin.host, self._origin.port, self._connection.allowed_networks)
+        return _PASSED, "The host is known, and this console may connect to it."
+
+    def _connect(self) -> Outcome:
+        self._dial().close()
+        return _PASSED, "The server takes connections."
+
+    def _dial(self) -> GuardedSocket:
+        return connect(self._addresses, Budget(TEST_LIMITS, self._connection.alive))
+
+    def _certificate(self) -> Outcome:
+        if not self._origin.is_https:
+            return _WARNED, "The address begins with http://: the password travels unencrypted."
+        sock = self._dial()
+        try:
+            with self._http.session.context.wrap_socket(sock, server_hostname=self._origin.host):
+                pass
+        except (OSError, ValueError) as error:
+            raise classify(error) from None
+        finally:
+            sock.close()
+        if not self._connection.verify_tls:
+            return _WARNED, "The certificate is not validated: anybody in between could read the password."
+        return _PASSED, "The certificate is valid for this host."
+
+    def _harbor_2(self) -> Outcome:
+        require_harbor_2(self._http)
+        return _PASSED, "The server is Harbor 2.x."
+
+    def _login(self) -> Outcome:
+        who = {"user": "a person's account", "robot": "a robot account"}[log_in(self._http)]
+        return _PASSED, f"Username and password are right; this is {who}."
+
+    def _list(self) -> Outcome:
+        registry = self._adapter(self._connection)
+        projects = list(islice(registry.list_projects(), _PROJECTS_TRIED))
+        if not projects:
+            return _WARNED, "The account sees no project."
+        found = False
+        for project in projects:
+            for repository in islice(registry.list_repositories(project), 1):
+                found = True
+                if next(registry.list_artifacts(repository), None) is not None:
+                    self._repository = repository.name
+                    return _PASSED, "Projects, repositories and images can be listed."
+        return _WARNED, "The projects hold no image yet." if found else "The projects hold no repository yet."
+
+    def _pull(self) -> Outcome:
+        if not self._repository:
+            return _SKIPPED, "There is no image to try it with."
+        client = DistributionClient(self._connection, limits=TEST_LIMITS, tries=1)
+        try:
+            client.check_pull(self._repository)
+        except NotThereError:
+            return _SKIPPED, "The image to try it with has just gone."
+        return _PASSED, "Images can be pulled."
