@@ -69,6 +69,7 @@ class DemoServer(ThreadingHTTPServer):
         self.requests: list[Seen] = []
         self.unexpected: list[str] = []
         self.pulls: list[Pull] = []
+        self.failures: list[BaseException] = []
         self._connections: set[socket.socket] = set()
         super().__init__(("127.0.0.1", port), Handler)
         self.scheme = "https" if certificate else "http"
@@ -145,8 +146,10 @@ class DemoServer(ThreadingHTTPServer):
         super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that hangs up or refuses our certificate is no error of the server; anything else is."""
-        if not isinstance(sys.exc_info()[1], OSError):
+        """A client that hangs up or refuses our certificate is no failure of the server; all else is."""
+        failure = sys.exc_info()[1]
+        if failure is not None and not isinstance(failure, OSError):
+            self.failures.append(failure)
             super().handle_error(request, client_address)
 
     def stop(self) -> None:
@@ -178,7 +181,8 @@ def running(
 ) -> Iterator[DemoServer]:
     """A server in a thread of this process; without a catalog it holds the sample images.
 
-    `certificate` is (certificate file, key file) and makes it speak HTTPS.
+    `certificate` is (certificate file, key file) and makes it speak HTTPS. At the end, the first failure of
+    the server's own code is raised, so that no test mistakes it for a registry that misbehaves.
     """
     blobs = BlobStore(store_dir)
     server = DemoServer(blobs, catalog or images.build(blobs), port=port, certificate=certificate)
@@ -189,6 +193,8 @@ def running(
     finally:
         server.stop()
         thread.join()
+    if server.failures:
+        raise server.failures[0]
 
 
 def announce(url: str, file: Path | None) -> None:

@@ -158,3 +158,20 @@ def test_stopping_the_server_ends_connections_that_wait(tmp_path: Path) -> None:
     assert time.monotonic() - started < 5
     client.close()
     idle.close()
+
+
+def test_a_failure_of_the_servers_own_code_does_not_pass_unseen(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(_answer: Answer) -> Answer:
+        raise ZeroDivisionError
+
+    def ask_broken_server() -> None:
+        with running(tmp_path, content(BlobStore(tmp_path))) as server:
+            server.faults.add(Fault(match=PROJECTS, change=broken))
+            with pytest.raises(http.client.RemoteDisconnected):
+                ask(server, PROJECTS)
+
+    with pytest.raises(ZeroDivisionError):
+        ask_broken_server()
+    assert "ZeroDivisionError" in capsys.readouterr().err
