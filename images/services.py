@@ -1,0 +1,134 @@
+"""Records what manifests and configs say: images, their layers, and the blobs and platforms of manifests."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from django.db import transaction
+
+from images.config import ImageConfig, parse_config
+from images.models import ArtifactKind, Image, ImageLayer, Layer, Manifest, ManifestLayer, Platform
+from repositories.registries.protocol import Kind, ManifestBody
+from tcss.text import clean_text
+
+
+@dataclass(frozen=True, slots=True)
+class ReadManifest:
+    """A manifest's row with its body, and the bytes of its config where it is an image."""
+
+    row: Manifest
+    body: ManifestBody
+    config: bytes = b""
+
+
+def record_manifest(manifest: Manifest, body: ManifestBody, config: bytes = b"") -> Image | None:
+    """Record one manifest that was read; the image it is of, if it is one."""
+    record_manifests([ReadManifest(manifest, body, config)])
+    return manifest.image
+
+
+def record_manifests(read: Sequence[ReadManifest]) -> None:
+    """Record manifests that were read, in a few statements for all of them, and mark their rows as read.
+
+    Needs a transaction or makes one. Rows another process wrote meanwhile are taken as they are: content that
+    has the same digest is the same. The children of an index must have rows already.
+    """
+    with transaction.atomic():
+        configs = {one.row.pk: parse_config(one.config) for one in read if one.body.kind == Kind.IMAGE}
+        images = _record_images([one for one in read if one.row.pk in configs], configs)
+        _record_blobs(read)
+        _record_platforms([one for one in read if one.body.platforms])
+        for one in read:
+            row, body = one.row, one.body
+            row.media_type = clean_text(body.media_type, 255)
+            row.artifact_type = clean_text(body.artifact_type, 255)
+            # A listing may know better: a signature is stored in the form of an image.
+            if row.kind in {ArtifactKind.IMAGE, ArtifactKind.INDEX} or not row.kind:
+                row.kind = ArtifactKind(body.kind)
+            row.config_digest = body.config_digest
+            row.config_size = body.config_size
+            row.image = images.get(body.config_digest) if row.kind == ArtifactKind.IMAGE else None
+            row.is_read = True
+        columns = ["media_type", "artifact_type", "kind", "config_digest", "config_size", "image", "is_read"]
+        Manifest.objects.bulk_update([one.row for one in read], columns)
+
+
+def _record_images(read: Sequence[ReadManifest], configs: dict[int, ImageConfig]) -> dict[str, Image]:
+    """The images of these manifests by image ID; what is new is written with its layers."""
+    wanted = {one.body.config_digest: one for one in read if one.row.kind == ArtifactKind.IMAGE}
+    known = set(Image.objects.filter(image_id__in=wanted).values_list("image_id", flat=True))
+    fresh = {image_id: one for image_id, one in sorted(wanted.items()) if image_id not in known}
+    Image.objects.bulk_create(
+        [_image(image_id, one.body, configs[one.row.pk]) for image_id, one in fresh.items()],
+        ignore_conflicts=True,
+    )
+    images = {image.image_id: image for image in Image.objects.filter(image_id__in=wanted)}
+    _record_layers({images[image_id]: configs[one.row.pk] for image_id, one in fresh.items()})
+    return images
+
+
+def _image(image_id: str, body: ManifestBody, config: ImageConfig) -> Image:
+    return Image(
+        image_id=image_id,
+        os=config.os,
+        architecture=config.architecture,
+        variant=config.variant,
+        built_at=config.built_at,
+        size=min(sum(layer.size for layer in body.layers), 2**63 - 1),
+        author=config.author,
+        history=list(config.history),
+        labels=dict(config.labels),
+    )
+
+
+def _record_layers(configs: dict[Image, ImageConfig]) -> None:
+    # In the order of their key, so that two processes that share layers wait instead of locking each other.
+    diff_ids = sorted({diff_id for config in configs.values() for diff_id in config.diff_ids})
+    Layer.objects.bulk_create([Layer(diff_id=diff_id) for diff_id in diff_ids], ignore_conflicts=True)
+    layers = dict(Layer.objects.filter(diff_id__in=diff_ids).values_list("diff_id", "pk"))
+    ImageLayer.objects.bulk_create(
+        [
+            ImageLayer(image=image, position=position, layer_id=layers[diff_id], created_by=instruction)
+            for image, config in configs.items()
+            for position, (diff_id, instruction) in enumerate(
+                zip(config.diff_ids, config.instructions(), strict=True)
+            )
+        ],
+        ignore_conflicts=True,
+    )
+
+
+def _record_blobs(read: Sequence[ReadManifest]) -> None:
+    ManifestLayer.objects.bulk_create(
+        [
+            ManifestLayer(
+                manifest=one.row,
+                position=position,
+                blob_digest=layer.digest,
+                size=layer.size,
+                media_type=clean_text(layer.media_type, 255),
+            )
+            for one in read
+            for position, layer in enumerate(one.body.layers)
+        ],
+        ignore_conflicts=True,
+    )
+
+
+def _record_platforms(read: Sequence[ReadManifest]) -> None:
+    digests = {platform.digest for one in read for platform in one.body.platforms}
+    children = dict(Manifest.objects.filter(digest__in=digests).values_list("digest", "pk"))
+    Platform.objects.bulk_create(
+        [
+            Platform(
+                index=one.row,
+                manifest_id=children[platform.digest],
+                os=clean_text(platform.os, 64),
+                architecture=clean_text(platform.architecture, 64),
+                variant=clean_text(platform.variant, 64),
+            )
+            for one in read
+            for platform in one.body.platforms
+            if platform.digest in children
+        ],
+        ignore_conflicts=True,
+    )

@@ -1,0 +1,109 @@
+"""What people and jobs do with registries: connect, test, add, change, and ask for a data update."""
+
+from collections.abc import Callable
+
+from django.conf import settings
+from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
+from django.db import IntegrityError, transaction
+from django.db.models.functions import Now
+
+from repositories.models import Health, Registry, RegistryKind, RegistryVersion, Sync, SyncTrigger
+from repositories.registries.connection import Connection
+from repositories.registries.distribution import DistributionClient
+from repositories.registries.failures import BadAnswerError, RegistryError
+from repositories.registries.harbor_v2 import HarborV2
+from repositories.registries.protocol import CheckReport, PullClient, Registry as RegistryAdapter
+from tcss.bell import ring
+from tcss.lifecycle import ACTIVE, State
+from tcss.text import clean_text
+
+RUN_SYNC = "repositories.run_sync"
+NO_V1 = "Harbor 1.x (version V1) is not part of this release."
+NO_V1_REMEDY = "Connect a Harbor 2.x server with version V2."
+
+Alive = Callable[[], None]
+
+
+def _nothing_to_do() -> None:
+    """Nobody wants to stop."""
+
+
+def connection_of(registry: Registry, alive: Alive = _nothing_to_do) -> Connection:
+    """A registry's row as the values an adapter takes; ``alive`` is called while it waits and may raise."""
+    return Connection(
+        address=registry.address,
+        username=registry.username,
+        password=registry.password.reveal,
+        verify_tls=registry.verify_tls,
+        custom_ca=registry.custom_ca,
+        allowed_networks=tuple(settings.ALLOWED_NETWORKS),
+        alive=alive,
+    )
+
+
+def connect(registry: Registry, *, alive: Alive = _nothing_to_do) -> RegistryAdapter:
+    """The adapter for listing what a registry holds; raises BadAnswerError where there is none for its kind."""
+    if registry.kind == RegistryKind.HARBOR and registry.version == RegistryVersion.V2:
+        return HarborV2(connection_of(registry, alive))
+    raise BadAnswerError("REG_PROTOCOL", NO_V1, NO_V1_REMEDY)
+
+
+def pull_client(registry: Registry, *, alive: Alive = _nothing_to_do) -> PullClient:
+    """The client for reading a registry's content by digest."""
+    return DistributionClient(connection_of(registry, alive))
+
+
+def test_connection(registry: Registry) -> CheckReport:
+    """Try a registry's connection step by step; the row need not be saved, and is not changed."""
+    return connect(registry).check()
+
+
+def note_health(registry: Registry, error: RegistryError | None) -> None:
+    """Keep what the last contact with a registry showed, so that its row can tell."""
+    registry.health = Health.FAILING if error else Health.HEALTHY
+    Registry.objects.filter(pk=registry.pk).update(
+        health=registry.health,
+        health_code=clean_text(error.code, 32) if error else "",
+        health_reason=clean_text(error.reason, 500) if error else "",
+        health_remedy=clean_text(error.remedy, 500) if error else "",
+        health_checked_at=Now(),
+    )
+
+
+def add_registry(registry: Registry, user: AbstractBaseUser | AnonymousUser | None) -> Sync:
+    """Save a new registry and ask for its first data update."""
+    with transaction.atomic():
+        registry.save(force_insert=True)
+        return request_sync(registry, SyncTrigger.MANUAL, user)
+
+
+def request_sync(
+    registry: Registry, trigger: SyncTrigger, user: AbstractBaseUser | AnonymousUser | None = None
+) -> Sync:
+    """The registry's data update that waits or runs, or a new one; asking twice is harmless."""
+    while True:
+        active = Sync.objects.filter(registry=registry, state__in=ACTIVE).first()
+        if active is not None:
+            return active
+        try:
+            with transaction.atomic():
+                sync = Sync.objects.create(
+                    registry=registry,
+                    trigger=trigger,
+                    requested_by_id=user.pk if user is not None and user.is_authenticated else None,
+                )
+                ring(RUN_SYNC, sync.pk)
+                return sync
+        except IntegrityError:
+            # Somebody else asked in the same moment; theirs is the one to join, unless it has ended already.
+            continue
+
+
+def cancel_sync(sync_id: int) -> bool:
+    """Ask for a data update to stop; a waiting one ends at once, a running one within seconds."""
+    waiting = Sync.objects.filter(pk=sync_id, state=State.QUEUED)
+    fences = list(waiting.values_list("fence", flat=True))
+    for fence in fences:
+        if Sync.objects.advance(sync_id, fence=fence, source=State.QUEUED, target=State.CANCELLED):
+            return True
+    return Sync.objects.filter(pk=sync_id, state__in=ACTIVE).update(cancel_requested=True) == 1
