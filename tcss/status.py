@@ -46,8 +46,9 @@ class Broker:
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """The vulnerability database in use; all empty where there is none."""
+    """The vulnerability database in use; the rest is empty where there is none."""
 
+    present: bool
     source: str
     updated_at: str
     age_days: float | None
@@ -125,9 +126,10 @@ def _broker() -> Broker:
 def _database() -> Database:
     version = vulnerability_database().current()
     if version is None:
-        return Database(source="", updated_at="", age_days=None)
+        return Database(present=False, source="", updated_at="", age_days=None)
     age = version.age_days(timezone.now())
     return Database(
+        present=True,
         source=version.source,
         updated_at=version.updated_at.isoformat() if version.updated_at else "",
         age_days=None if age is None else round(age, 1),
@@ -183,7 +185,7 @@ def _problems_of_broker(broker: Broker) -> list[Failure]:
 
 
 def _problems_of_database(database: Database) -> list[Failure]:
-    if not database.source and database.age_days is None:
+    if not database.present:
         return [
             Failure(
                 "ENG_DB",
