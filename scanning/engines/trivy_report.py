@@ -160,8 +160,8 @@ class _Reader:
             cwe_ids=tuple(_texts(found.get("CweIDs"), SHORT)),
             references=tuple(_texts(found.get("References"), MIDDLE)),
             primary_url=_text(found, "PrimaryURL", MIDDLE),
-            published_at=_moment(found.get("PublishedDate")),
-            modified_at=_moment(found.get("LastModifiedDate")),
+            published_at=moment(found.get("PublishedDate")),
+            modified_at=moment(found.get("LastModifiedDate")),
         )
 
     def _secrets(self, result: Json) -> None:
@@ -239,11 +239,14 @@ def _number(value: object) -> int:
     return value if isinstance(value, int) and 0 <= value < 2**31 else 0
 
 
-def _moment(value: object) -> datetime | None:
+def moment(value: object) -> datetime | None:
+    """An aware time of a report or of a database; None for anything else, and for the year 1 of "never"."""
     if not isinstance(value, str):
         return None
     try:
-        moment = datetime.fromisoformat(value)
+        parsed = datetime.fromisoformat(value)
     except ValueError:
         return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    if parsed.year == 1:
+        return None
+    return parsed.astimezone(UTC) if parsed.tzinfo else parsed.replace(tzinfo=UTC)
