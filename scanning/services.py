@@ -23,7 +23,7 @@ from scanning.models import (
 )
 from scanning.summaries import refresh_summaries
 from tcss.bell import ring
-from tcss.lifecycle import State, failure_fields
+from tcss.lifecycle import Failure, State, failure_fields
 
 RUN_SCAN = "scanning.run_scan"
 # Bells rung at once by one request; a worker that ends a scan rings for the next that waits, so that ten
@@ -137,6 +137,20 @@ def cancel_categories(scan_pks: Collection[int]) -> None:
     ScanCategory.objects.filter(scan__in=scan_pks, state=CategoryState.WAITING).update(
         state=CategoryState.CANCELLED, finished_at=Now()
     )
+
+
+def fail_categories(scan_pks: Collection[int], failure: Failure) -> None:
+    """Close the categories of scans that failed as a whole."""
+    ScanCategory.objects.filter(scan__in=scan_pks, state=CategoryState.WAITING).update(
+        state=CategoryState.FAILED, finished_at=Now(), **failure_fields(failure)
+    )
+
+
+def ring_next() -> None:
+    """Ring for the first scan in line whose own bell is lost or was never rung."""
+    with transaction.atomic():
+        for scan_pk in Scan.objects.take_bells(1):
+            ring(RUN_SCAN, scan_pk)
 
 
 def scannable_images() -> QuerySet[Image]:

@@ -1,0 +1,222 @@
+"""Writes what an engine found as a set difference: nothing is written where nothing changed.
+
+One transaction at a time changes facts (an advisory lock), because packages and layers are shared: two scans
+that meet in a package would otherwise each count without what the other is about to add.
+"""
+
+import hashlib
+import json
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import TypeVar
+
+from django.db import connection, transaction
+
+from images.models import Image, Layer
+from scanning.cleaning import match_row, package_row, secret_row, vulnerability_row
+from scanning.engines.protocol import PackageFact, ScanReport
+from scanning.models import (
+    Inventory,
+    InventoryPackage,
+    Match,
+    Package,
+    SecretFinding,
+    Vulnerability,
+)
+from tcss.text import clean_text
+
+# Key of the advisory lock, an arbitrary number of this console's own.
+_FACTS = 0x7C55_0002
+_BATCH = 1000
+_PATH_LENGTH = 1024
+
+_VULNERABILITY_FIELDS = (
+    "title",
+    "description",
+    "severity",
+    "cvss_score",
+    "cvss_vector",
+    "cwe_ids",
+    "references",
+    "primary_url",
+    "published_at",
+    "modified_at",
+)
+_MATCH_FIELDS = ("fixed_version", "status", "severity")
+
+_Item = TypeVar("_Item")
+_Fact = TypeVar("_Fact", Vulnerability, Match)
+
+
+def ingest(image: Image, report: ScanReport, *, vulnerabilities: bool, secrets: bool) -> set[int]:
+    """Make the tables say what the report says of this image; the images whose facts have changed.
+
+    Packages are always written; matches and sensitive data where the report may be taken for them. Needs a
+    transaction, which then holds the lock on facts until its end.
+    """
+    if not transaction.get_connection().in_atomic_block:
+        raise RuntimeError("ingest() needs a transaction")
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_FACTS])
+    layers = dict(Layer.objects.filter(image_layers__image=image).values_list("diff_id", "pk"))
+    packages = _write_packages(report.packages)
+    touched = {image.pk} if _write_inventories(image, report.packages, packages, layers) else set()
+    if vulnerabilities:
+        changed = _write_matches(report, packages)
+        touched |= _images_with_packages(changed)
+    if secrets:
+        touched |= _write_secrets(image, report, layers)
+    _write_system(image, report)
+    return touched
+
+
+def _write_packages(facts: Collection[PackageFact]) -> dict[str, int]:
+    """Identity -> key of every package of the report."""
+    by_identity = {fact.identity: fact for fact in facts}
+    known = _package_keys(by_identity)
+    missing = [fact for identity, fact in sorted(by_identity.items()) if identity not in known]
+    if missing:
+        Package.objects.bulk_create(
+            [package_row(fact) for fact in missing], ignore_conflicts=True, batch_size=_BATCH
+        )
+        known |= _package_keys([fact.identity for fact in missing])
+    return known
+
+
+def _package_keys(identities: Iterable[str]) -> dict[str, int]:
+    keys: dict[str, int] = {}
+    for some in _batches(sorted(identities)):
+        keys.update(Package.objects.filter(identity__in=some).values_list("identity", "pk"))
+    return keys
+
+
+def _write_inventories(
+    image: Image, facts: Iterable[PackageFact], packages: dict[str, int], layers: dict[str, int]
+) -> bool:
+    """Give the image the inventories of its layers; whether anything changed."""
+    contents: dict[str, set[tuple[str, str]]] = {}
+    for fact in facts:
+        path = clean_text(fact.path, _PATH_LENGTH)
+        layer = fact.layer_diff_id if fact.layer_diff_id in layers else ""
+        contents.setdefault(layer, set()).add((fact.identity, path))
+    wanted = {_content_hash(layer, entries): layer for layer, entries in contents.items()}
+    known = dict(Inventory.objects.filter(content_hash__in=wanted).values_list("content_hash", "pk"))
+    for content_hash, layer in wanted.items():
+        if content_hash in known:
+            continue
+        inventory = Inventory.objects.create(content_hash=content_hash, layer_id=layers.get(layer))
+        known[content_hash] = inventory.pk
+        InventoryPackage.objects.bulk_create(
+            [
+                InventoryPackage(inventory=inventory, package_id=packages[identity], path=path)
+                for identity, path in sorted(contents[layer])
+            ],
+            batch_size=_BATCH,
+        )
+    held = set(image.inventories.values_list("pk", flat=True))
+    gone = held - set(known.values())
+    new = set(known.values()) - held
+    image.inventories.add(*new)
+    image.inventories.remove(*gone)
+    Inventory.objects.filter(pk__in=gone, images=None).delete()
+    return bool(new or gone)
+
+
+def _content_hash(layer: str, entries: Iterable[tuple[str, str]]) -> str:
+    text = json.dumps([layer, sorted(entries)], ensure_ascii=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _write_matches(report: ScanReport, packages: dict[str, int]) -> set[int]:
+    """Make the matches of the report's packages those of the report; the packages whose matches changed."""
+    flaws = _write_vulnerabilities(report)
+    wanted = {}
+    for fact in report.matches:
+        row = match_row(fact)
+        row.package_id = packages[fact.package_identity]
+        row.vulnerability_id = flaws[clean_text(fact.vulnerability, 128)]
+        wanted[row.package_id, row.vulnerability_id, row.data_source] = row
+    stored = {
+        (row.package_id, row.vulnerability_id, row.data_source): row
+        for some in _batches(sorted(packages.values()))
+        for row in Match.objects.filter(package__in=some)
+    }
+    new = [row for key, row in wanted.items() if key not in stored]
+    gone = [row for key, row in stored.items() if key not in wanted]
+    changed = [row for key, row in stored.items() if key in wanted and _take(row, wanted[key], _MATCH_FIELDS)]
+    Match.objects.bulk_create(new, batch_size=_BATCH)
+    Match.objects.bulk_update(changed, _MATCH_FIELDS, batch_size=_BATCH)
+    Match.objects.filter(pk__in=[row.pk for row in gone]).delete()
+    return {row.package_id for row in (*new, *gone, *changed)}
+
+
+def _write_vulnerabilities(report: ScanReport) -> dict[str, int]:
+    """Identifier -> key of every vulnerability the report's matches name."""
+    wanted = {row.identifier: row for row in map(vulnerability_row, report.vulnerabilities)}
+    stored = {
+        row.identifier: row
+        for some in _batches(sorted(wanted))
+        for row in Vulnerability.objects.filter(identifier__in=some)
+    }
+    changed = [row for name, row in sorted(stored.items()) if _take(row, wanted[name], _VULNERABILITY_FIELDS)]
+    Vulnerability.objects.bulk_update(changed, _VULNERABILITY_FIELDS, batch_size=_BATCH)
+    new = [row for name, row in sorted(wanted.items()) if name not in stored]
+    made = Vulnerability.objects.bulk_create(new, batch_size=_BATCH)
+    return {row.identifier: row.pk for row in (*stored.values(), *made)}
+
+
+def _take(stored: _Fact, wanted: _Fact, fields: Sequence[str]) -> bool:
+    """Set the fields that differ; whether any did."""
+    differing = [name for name in fields if getattr(stored, name) != getattr(wanted, name)]
+    for name in differing:
+        setattr(stored, name, getattr(wanted, name))
+    return bool(differing)
+
+
+def _write_secrets(image: Image, report: ScanReport, layers: dict[str, int]) -> set[int]:
+    """Make the sensitive data of the image and its layers those of the report; the images that hold it."""
+    wanted = {}
+    for fact in report.secrets:
+        row = secret_row(fact)
+        layer_pk = layers.get(fact.layer_diff_id or "")
+        row.layer_id, row.image_id = layer_pk, None if layer_pk else image.pk
+        wanted[layer_pk, row.fingerprint] = row
+    stored = {
+        (row.layer_id, row.fingerprint): row
+        for row in (
+            *SecretFinding.objects.filter(image=image),
+            *SecretFinding.objects.filter(layer__in=layers.values()),
+        )
+    }
+    new = [row for key, row in wanted.items() if key not in stored]
+    gone = [row for key, row in stored.items() if key not in wanted]
+    SecretFinding.objects.bulk_create(new, batch_size=_BATCH)
+    SecretFinding.objects.filter(pk__in=[row.pk for row in gone]).delete()
+    touched = {row.layer_id for row in (*new, *gone)}
+    sharing = Image.objects.filter(image_layers__layer__in=[pk for pk in touched if pk is not None])
+    return set(sharing.values_list("pk", flat=True)) | ({image.pk} if touched else set())
+
+
+def _write_system(image: Image, report: ScanReport) -> None:
+    found: dict[str, str | bool] = {
+        "os_family": clean_text(report.os_family, 64),
+        "os_name": clean_text(report.os_name, 64),
+    }
+    # Without a database nothing is known of the distribution's support: what was known stays.
+    if report.os_supported is not None:
+        found["os_end_of_life"] = not report.os_supported
+    row = Image.objects.filter(pk=image.pk)
+    if not row.filter(**found).exists():
+        row.update(**found)
+
+
+def _images_with_packages(package_pks: Collection[int]) -> set[int]:
+    images: set[int] = set()
+    for some in _batches(sorted(package_pks)):
+        holders = Inventory.images.through.objects.filter(inventory__entries__package__in=some)
+        images.update(holders.values_list("image_id", flat=True).distinct())
+    return images
+
+
+def _batches(items: Sequence[_Item]) -> Iterator[Sequence[_Item]]:
+    for start in range(0, len(items), _BATCH):
+        yield items[start : start + _BATCH]

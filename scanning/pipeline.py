@@ -1,0 +1,218 @@
+"""One scan from claim to end: pull the image, let the engine look, write what it found, end the row.
+
+Whatever happens the row ends: here, or, when this process dies, through the lease that then runs out.
+"""
+
+import errno
+import logging
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from django.conf import settings
+from django.db import DatabaseError, InterfaceError, transaction
+from django.db.models.functions import Now
+
+from images.models import Image, Layer
+from repositories.registries.failures import RegistryError, TryLaterError
+from scanning import installed
+from scanning.contents import ContentError, NoRoomError
+from scanning.engines.protocol import EngineCancelled, EngineError
+from scanning.examination import Examined, examine, verdicts
+from scanning.failpoints import failpoint
+from scanning.ingest import ingest
+from scanning.models import GOOD_CATEGORY_STATES, Category, CategoryState, Scan, ScanCategory, ScanStep
+from scanning.pulling import pull
+from scanning.pulse import Heartbeat, ScanTimeoutError
+from scanning.services import RUN_SCAN, cancel_categories, fail_categories, ring_next
+from scanning.summaries import refresh_summaries
+from tcss.bell import ring
+from tcss.lifecycle import CancelRequestedError, Failure, LostLeaseError, State, failure_fields, held
+
+log = logging.getLogger(__name__)
+
+_ATTEMPT = re.compile(r"scan-([0-9]+-[0-9]+)")
+_UNEXPECTED = Failure(
+    "ENG_CRASH",
+    "The scan met an error that was not foreseen.",
+    "Look at the worker's log for the cause, then scan again.",
+)
+
+
+def run(scan_pk: int) -> None:
+    """Claim a scan and bring it to its end; a scan that is gone, ended or somebody else's is left alone."""
+    scan = Scan.objects.claim(scan_pk)
+    if scan is None:
+        log.info("A bell rang for a scan that is not there to take", extra={"scan": scan_pk})
+        return
+    failpoint("claimed")
+    log.info("A scan began", extra={"scan": scan.pk, "attempt": scan.attempt})
+    try:
+        with (
+            _work_directory(scan) as work,
+            Heartbeat(scan, timeout_seconds=settings.SCAN_TIMEOUT_SECONDS) as heartbeat,
+        ):
+            examined = _look(scan, work, heartbeat)
+            heartbeat.advance(ScanStep.SAVE, 95)
+            failpoint("saving")
+            _save(scan, examined)
+    except LostLeaseError:
+        log.warning("A scan was taken away from this worker", extra={"scan": scan.pk})
+    except CancelRequestedError:
+        _end_cancelled(scan)
+    except (DatabaseError, InterfaceError):
+        # The row cannot be written now; its lease runs out and the reaper takes it up.
+        raise
+    except Exception as error:  # noqa: BLE001 - any error has to end the row
+        _end_badly(scan, error)
+    failpoint("ended")
+    ring_next()
+
+
+def _look(scan: Scan, work: Path, heartbeat: Heartbeat) -> Examined:
+    pulled = pull(scan.image, work / "layers", installed.blob_store(), heartbeat)
+    heartbeat.advance(ScanStep.ANALYSE, 70)
+    failpoint("pulled")
+    try:
+        examined = examine(pulled, work, heartbeat)
+    except EngineCancelled:
+        heartbeat.check()
+        raise
+    failpoint("analysed")
+    return examined
+
+
+def _save(scan: Scan, examined: Examined) -> None:
+    """Write the facts, the ends of the categories, the scan's end and the summaries as one."""
+    with transaction.atomic():
+        held(Scan.objects.all(), scan.pk, scan.fence)
+        # Categories may have been added since the scan began: the engine looked for everything it can.
+        waiting = ScanCategory.objects.filter(scan=scan, state=CategoryState.WAITING)
+        ends = verdicts(examined, {Category(row.category) for row in waiting})
+        failed = [end.failure for end in ends.values() if end.state == CategoryState.FAILED]
+        touched = {scan.image_id}
+        if examined.report is not None:
+            good = {category for category, end in ends.items() if end.state != CategoryState.FAILED}
+            touched |= ingest(
+                scan.image,
+                examined.report,
+                vulnerabilities=Category.VULNERABILITIES in good,
+                secrets=Category.SENSITIVE in good,
+            )
+            _write_layer_sizes(examined.layer_sizes)
+        for row in waiting:
+            end = ends[Category(row.category)]
+            row.state = end.state
+            row.engine, row.engine_version = end.engine.name, end.engine.version
+            row.database_version, row.database_updated_at = end.database_version, end.database_updated_at
+            for name, value in failure_fields(end.failure).items():
+                setattr(row, name, value)
+            row.finished_at = Now()
+            row.save()
+        all_failed = bool(ends) and len(failed) == len(ends)
+        if not Scan.objects.end(
+            scan.pk,
+            fence=scan.fence,
+            state=State.FAILED if all_failed else State.SUCCEEDED,
+            failure=failed[0] if all_failed else None,
+            progress=100,
+        ):
+            raise LostLeaseError(f"scan {scan.pk} ended while it was locked")
+        refresh_summaries(touched)
+        _write_counts(scan)
+        failpoint("uncommitted")
+    failpoint("saved")
+    log.info("A scan ended", extra={"scan": scan.pk, "failed": len(failed)})
+
+
+def _write_counts(scan: Scan) -> None:
+    """What each category found, as the image's summary counts it."""
+    image = Image.objects.get(pk=scan.image_id)
+    counts = {
+        Category.VULNERABILITIES: image.vulnerability_count,
+        Category.MALWARE: image.malware_count,
+        Category.SENSITIVE: image.sensitive_count,
+    }
+    for row in ScanCategory.objects.filter(scan=scan, state__in=GOOD_CATEGORY_STATES):
+        row.finding_count = counts[Category(row.category)]
+        row.save(update_fields=["finding_count"])
+
+
+def _write_layer_sizes(sizes: dict[str, int]) -> None:
+    for layer in Layer.objects.filter(diff_id__in=sizes, size=0):
+        layer.size = sizes[layer.diff_id]
+        layer.save(update_fields=["size"])
+
+
+def _end_cancelled(scan: Scan) -> None:
+    with transaction.atomic():
+        if Scan.objects.end(scan.pk, fence=scan.fence, state=State.CANCELLED):
+            cancel_categories([scan.pk])
+            refresh_summaries([scan.image_id])
+    log.info("A scan was cancelled", extra={"scan": scan.pk})
+
+
+def _end_badly(scan: Scan, error: Exception) -> None:
+    """Queue the scan again after an error that may pass, else end it with its cause."""
+    failure, may_pass = _judged(error)
+    log.warning(
+        "A scan failed",
+        extra={"scan": scan.pk, "attempt": scan.attempt, "code": failure.code},
+        exc_info=error if failure is _UNEXPECTED else None,
+    )
+    with transaction.atomic():
+        row = Scan.objects.select_for_update().filter(pk=scan.pk, fence=scan.fence).first()
+        if row is None:
+            return
+        if row.cancel_requested:
+            Scan.objects.end(scan.pk, fence=scan.fence, state=State.CANCELLED)
+            cancel_categories([scan.pk])
+        elif may_pass and Scan.objects.give_back(scan.pk, fence=scan.fence, failure=failure):
+            # A registry that is not well gets a pause: the reaper rings after a while of silence.
+            if not isinstance(error, TryLaterError | NoRoomError):
+                ring(RUN_SCAN, scan.pk)
+        else:
+            Scan.objects.end(scan.pk, fence=scan.fence, state=State.FAILED, failure=failure)
+            fail_categories([scan.pk], failure)
+        refresh_summaries([scan.image_id])
+
+
+def _judged(error: Exception) -> tuple[Failure, bool]:
+    """The cause in the operator's words, and whether trying again may help."""
+    if isinstance(error, RegistryError):
+        return Failure(error.code, error.reason, error.remedy), isinstance(error, TryLaterError)
+    if isinstance(error, ContentError):
+        return error.failure, isinstance(error, NoRoomError)
+    if isinstance(error, EngineError):
+        return Failure(error.code, error.reason, error.remedy), error.code in {"ENG_CRASH", "DISK_FULL"}
+    if isinstance(error, ScanTimeoutError):
+        return error.failure, False
+    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE}:
+        return NoRoomError(f"The scan could not write its files: {error.strerror}.").failure, True
+    return _UNEXPECTED, True
+
+
+@contextmanager
+def _work_directory(scan: Scan) -> Iterator[Path]:
+    """A folder of this attempt alone, gone at its end."""
+    root = installed.work_root()
+    root.mkdir(parents=True, exist_ok=True)
+    _sweep(root)
+    directory = root / f"scan-{scan.pk}-{scan.fence}"
+    directory.mkdir(mode=0o700)
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _sweep(root: Path) -> None:
+    """Remove what attempts that ended with their process left behind."""
+    folders = {found[1]: path for path in root.iterdir() if (found := _ATTEMPT.fullmatch(path.name))}
+    pks = [int(name.partition("-")[0]) for name in folders]
+    running = Scan.objects.filter(pk__in=pks, state=State.RUNNING).values_list("pk", "fence")
+    held_now = {f"{pk}-{fence}" for pk, fence in running}
+    for name in folders.keys() - held_now:
+        shutil.rmtree(folders[name], ignore_errors=True)
