@@ -84,6 +84,11 @@ def permission_denied(request: HttpRequest, exception: Exception) -> HttpRespons
     return render(request, "errors/403.html", status=403)
 
 
+def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:  # noqa: ARG001
+    """A form that was not ours, or lay open for too long."""
+    return render(request, "errors/403.html", status=403)
+
+
 def page_not_found(request: HttpRequest, exception: Exception) -> HttpResponse:  # noqa: ARG001
     """Nothing is here, or nothing this person may see."""
     return render(request, "errors/404.html", status=404)

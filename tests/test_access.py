@@ -1,0 +1,448 @@
+"""Who may do what: every address, every method, every role; and the way in."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import django
+import pytest
+from django.contrib.auth.models import Group, Permission, User
+from django.db import transaction
+from django.http import HttpResponse
+from django.test import Client
+from django.urls import URLPattern, URLResolver, get_resolver
+from django.utils import timezone
+from pytest_django import Settings
+
+from images.models import ArtifactKind, Image, Manifest
+from repositories.credentials import Secret
+from repositories.models import Registry, Repository, Tag
+from scanning.models import Scan, ScanTask, TaskTrigger
+
+pytestmark = pytest.mark.django_db
+
+ROLES = ("nobody", "viewer", "operator", "administrator")
+EVERYBODY = frozenset(ROLES)
+VIEWERS = frozenset({"viewer", "operator", "administrator"})
+OPERATORS = frozenset({"operator", "administrator"})
+NOBODY: frozenset[str] = frozenset()
+
+# Open to everybody in the world; every other address leads to the login page first.
+PUBLIC = {"livez", "readyz", "login"}
+
+# name: who may GET it, who may POST to it. An address that is not here fails the test below.
+ALLOWED = {
+    "home": (EVERYBODY, NOBODY),
+    "livez": (EVERYBODY, NOBODY),
+    "readyz": (EVERYBODY, NOBODY),
+    "statusz": (VIEWERS, NOBODY),
+    "login": (EVERYBODY, EVERYBODY),
+    "logout": (NOBODY, EVERYBODY),
+    "images:image-list": (VIEWERS, NOBODY),
+    "images:image-panel": (VIEWERS, NOBODY),
+    "images:image-rows": (VIEWERS, NOBODY),
+    "images:image-detail": (VIEWERS, NOBODY),
+    "images:image-status": (VIEWERS, NOBODY),
+    "images:image-vulnerabilities": (VIEWERS, NOBODY),
+    "images:image-malware": (VIEWERS, NOBODY),
+    "images:image-sensitive": (VIEWERS, NOBODY),
+    "images:image-packages": (VIEWERS, NOBODY),
+    "images:image-history": (VIEWERS, NOBODY),
+    "images:image-export": (VIEWERS, VIEWERS),
+    "images:image-scan": (NOBODY, OPERATORS),
+    "images:image-cancel": (NOBODY, OPERATORS),
+    "images:image-license": (NOBODY, OPERATORS),
+    "repositories:registry-list": (VIEWERS, NOBODY),
+    "repositories:registry-detail": (VIEWERS, NOBODY),
+    "repositories:registry-add": (OPERATORS, OPERATORS),
+    "repositories:registry-edit": (OPERATORS, OPERATORS),
+    "repositories:registry-delete": (OPERATORS, OPERATORS),
+    "repositories:registry-test": (NOBODY, OPERATORS),
+    "repositories:registry-sync": (NOBODY, OPERATORS),
+    "repositories:registry-sync-all": (NOBODY, OPERATORS),
+    "scanning:task-list": (VIEWERS, NOBODY),
+    "scanning:task-detail": (VIEWERS, NOBODY),
+    "scanning:scan-new": (OPERATORS, OPERATORS),
+    "licensing:entitlement-list": (VIEWERS, NOBODY),
+}
+
+
+@dataclass(frozen=True)
+class Address:
+    """One pattern of the URL map."""
+
+    name: str
+    parameters: tuple[str, ...]
+    namespace: str
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def addresses(patterns: list[URLPattern | URLResolver], namespace: str = "") -> Iterator[Address]:
+    for pattern in patterns:
+        if isinstance(pattern, URLResolver):
+            inner = f"{namespace}{pattern.namespace}:" if pattern.namespace else namespace
+            yield from addresses(pattern.url_patterns, inner)
+        elif pattern.name:
+            yield Address(
+                f"{namespace}{pattern.name}", tuple(pattern.pattern.regex.groupindex), namespace.rstrip(":")
+            )
+
+
+ADDRESSES = list(addresses(get_resolver().url_patterns))
+PAGES = [address for address in ADDRESSES if address.namespace != "admin"]
+ADMIN_PAGES = [address for address in ADDRESSES if address.namespace == "admin"]
+
+
+@pytest.fixture
+def people() -> dict[str, User]:
+    """One person of each role, named for it."""
+    made = {name: User.objects.create_user(name) for name in ("nobody", "viewer", "operator")}
+    made["viewer"].groups.add(Group.objects.get(name="Viewer"))
+    made["operator"].groups.add(Group.objects.get(name="Operator"))
+    made["administrator"] = User.objects.create_superuser("administrator")
+    return made
+
+
+@dataclass(frozen=True)
+class Rows:
+    """One row of what addresses name."""
+
+    registry: Registry
+    tag: Tag
+    task: ScanTask
+
+
+@pytest.fixture
+def rows() -> Rows:
+    # Nothing listens on port 9, so a connection test ends at once.
+    registry = Registry.objects.create(
+        name="main", address="http://127.0.0.1:9", username="u", password=Secret.of("p")
+    )
+    repository = Repository.objects.create(registry=registry, name="shop/api", namespace="shop")
+    image = Image.objects.create(image_id=f"sha256:{1:064x}", is_licensed=True)
+    manifest = Manifest.objects.create(digest=f"sha256:{2:064x}", kind=ArtifactKind.IMAGE, image=image)
+    tag = Tag.objects.create(
+        registry=registry,
+        repository=repository,
+        repository_name="shop/api",
+        name="v1",
+        manifest=manifest,
+        manifest_digest=manifest.digest,
+        image=image,
+        pushed_at=timezone.now(),
+    )
+    Scan.objects.create(image=image)
+    task = ScanTask.objects.create(trigger=TaskTrigger.MANUAL, categories=["vulnerabilities"], scope="one")
+    return Rows(registry, tag, task)
+
+
+def path_to(address: Address, rows: Rows, *, missing: bool = False) -> str:
+    """A concrete address: of a row that is there, or of one that is not."""
+    existing = {
+        "images": rows.tag.pk,
+        "repositories": rows.registry.pk,
+        "scanning": rows.task.pk,
+        "admin": 1,
+    }
+    key = 987_654_321 if missing else existing.get(address.namespace, 0)
+    texts = {"app_label": "auth", "url": "nothing/here"}
+    return django.urls.reverse(
+        address.name, kwargs={name: texts.get(name, key) for name in address.parameters}
+    )
+
+
+def answer(client: Client, method: str, path: str) -> HttpResponse:
+    """The answer, with everything it changed in the database taken back."""
+    with transaction.atomic():
+        response = client.get(path) if method == "GET" else client.post(path, {})
+        getattr(response, "getvalue", lambda: b"")()
+        transaction.set_rollback(True)
+    return response
+
+
+def leads_to_login(response: HttpResponse) -> bool:
+    return response.status_code == 302 and response["Location"].startswith("/login/")
+
+
+def test_the_table_names_every_address_and_no_other() -> None:
+    assert {address.name for address in PAGES} == set(ALLOWED)
+
+
+@pytest.mark.parametrize("address", PAGES, ids=str)
+def test_without_a_login_only_public_addresses_answer(address: Address, client: Client, rows: Rows) -> None:
+    for method in ("GET", "POST"):
+        for missing in (False, True):
+            response = answer(client, method, path_to(address, rows, missing=missing))
+            assert leads_to_login(response) is (address.name not in PUBLIC), (method, missing)
+
+
+@pytest.mark.parametrize("address", PAGES, ids=str)
+def test_each_role_may_do_what_the_table_says_and_nothing_else(
+    address: Address, client: Client, people: dict[str, User], rows: Rows
+) -> None:
+    may_get, may_post = ALLOWED[address.name]
+    for role in ROLES:
+        for method, may in (("GET", may_get), ("POST", may_post)):
+            client.force_login(people[role])
+            status = answer(client, method, path_to(address, rows)).status_code
+            if role in may:
+                assert status < 500, (role, method, status)
+                assert status not in {401, 403, 404, 405}, (role, method, status)
+            elif may:
+                assert status == 403, (role, method, status)
+            else:
+                assert status in {403, 405}, (role, method, status)
+
+
+@pytest.mark.parametrize("address", [page for page in PAGES if page.parameters], ids=str)
+def test_a_missing_row_is_not_found_by_those_who_may_and_hidden_from_those_who_may_not(
+    address: Address, client: Client, people: dict[str, User], rows: Rows
+) -> None:
+    may_get, may_post = ALLOWED[address.name]
+    for role in ROLES:
+        for method, may in (("GET", may_get), ("POST", may_post)):
+            client.force_login(people[role])
+            response = answer(client, method, path_to(address, rows, missing=True))
+            expected = {404} if role in may else {403} if may else {403, 404, 405}
+            assert response.status_code in expected, (role, method, response.status_code)
+
+
+@pytest.mark.parametrize("address", ADMIN_PAGES, ids=str)
+def test_the_admin_is_for_support_only(
+    address: Address, client: Client, people: dict[str, User], rows: Rows
+) -> None:
+    path = path_to(address, rows)
+    for method in ("GET", "POST"):
+        assert leads_to_login(answer(client, method, path)), method
+        for role in ("nobody", "viewer", "operator"):
+            client.force_login(people[role])
+            response = answer(client, method, path)
+            if response.status_code == 302:
+                assert response["Location"].startswith(("/admin/login/", "/admin/")), (role, method)
+                response = client.get(response["Location"], follow=True)
+            assert response.status_code == 403, (role, method)
+        client.force_login(people["administrator"])
+        assert answer(client, method, path).status_code < 500, method
+        client.logout()
+
+
+@pytest.mark.parametrize("address", ADDRESSES, ids=str)
+def test_a_post_without_the_forms_token_is_refused(
+    address: Address, people: dict[str, User], rows: Rows
+) -> None:
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(people["administrator"])
+    assert answer(client, "POST", path_to(address, rows)).status_code in {403, 405}
+
+
+def test_roles_hold_what_they_should() -> None:
+    def names(group: str) -> set[str]:
+        held = Permission.objects.filter(group__name=group)
+        return {
+            f"{app}.{codename}" for app, codename in held.values_list("content_type__app_label", "codename")
+        }
+
+    apps = ("repositories", "images", "scanning", "licensing")
+    every_view = {
+        f"{app}.{codename}"
+        for app, codename in Permission.objects.filter(
+            content_type__app_label__in=apps, codename__startswith="view_"
+        )
+        # Rows that only join two others have no page.
+        .exclude(codename__in=["view_inventory_images"])
+        .values_list("content_type__app_label", "codename")
+    }
+    assert names("Viewer") == every_view
+    assert names("Operator") - names("Viewer") == {
+        "repositories.add_registry",
+        "repositories.change_registry",
+        "repositories.delete_registry",
+        "repositories.add_sync",
+        "scanning.add_scan",
+        "scanning.change_scan",
+        "licensing.add_licenseassignment",
+    }
+    assert names("Viewer") <= names("Operator")
+
+
+def test_permissions_are_named_as_django_names_them() -> None:
+    for permission in Permission.objects.select_related("content_type"):
+        model = permission.content_type.model_class()
+        if model is None or permission.content_type.app_label == "axes":
+            continue
+        verb = permission.codename.partition("_")[0]
+        assert permission.name == f"Can {verb} {model._meta.verbose_name_raw}"
+
+
+def test_a_role_taken_away_ends_with_the_next_request(client: Client, people: dict[str, User]) -> None:
+    client.force_login(people["viewer"])
+    assert client.get("/licenses/").status_code == 200
+    people["viewer"].groups.clear()
+    assert client.get("/licenses/").status_code == 403
+    people["viewer"].is_active = False
+    people["viewer"].save()
+    assert leads_to_login(client.get("/licenses/"))
+
+
+# The way in.
+
+PASSWORD = "correct-horse-battery-9"
+
+
+@pytest.fixture
+def ada(settings: Settings) -> User:
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+    user = User.objects.create_user("ada", password=PASSWORD)
+    user.groups.add(Group.objects.get(name="Viewer"))
+    return user
+
+
+def log_in(client: Client, password: str = PASSWORD, *, username: str = "ada", **fields: str) -> HttpResponse:
+    return client.post("/login/", {"username": username, "password": password, **fields})
+
+
+def test_logging_in_leads_back_to_where_one_wanted_to_go(client: Client, ada: User) -> None:
+    wanted = client.get("/licenses/?older=7")
+    assert wanted["Location"] == "/login/?next=/licenses/%3Folder%3D7"
+    assert log_in(client, next="/licenses/?older=7")["Location"] == "/licenses/?older=7"
+
+
+def test_a_post_without_login_leads_back_to_the_first_page(client: Client, ada: User) -> None:
+    assert client.post("/licenses/")["Location"] == "/login/?next=/"
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "//evil.example",
+        "/\\evil.example",
+        "https://evil.example/",
+        "http:evil.example",
+        "javascript:alert(1)",
+        "///evil.example",
+        "\thttps://evil.example",
+        "https://testserver@evil.example",
+    ],
+)
+def test_logging_in_never_leads_to_another_host(client: Client, ada: User, target: str) -> None:
+    assert log_in(client, next=target)["Location"] == "/images/"
+
+
+def test_who_is_logged_in_is_not_led_away_by_the_login_page(client: Client, ada: User) -> None:
+    client.force_login(ada)
+    assert client.get("/login/?next=//evil.example")["Location"] == "/images/"
+
+
+def test_logging_in_changes_the_sessions_key_and_logging_out_ends_it(client: Client, ada: User) -> None:
+    session = client.session
+    session["planted"] = "before"
+    session.save()
+    client.cookies["sessionid"] = before = session.session_key
+    log_in(client)
+    after = client.cookies["sessionid"]
+    assert after.value != before
+    assert after["httponly"]
+    assert after["samesite"] == "Lax"
+    assert client.get("/licenses/").status_code == 200
+    client.post("/logout/")
+    client.cookies["sessionid"] = after.value
+    assert leads_to_login(client.get("/licenses/"))
+
+
+def test_a_new_password_ends_every_other_session(client: Client, ada: User) -> None:
+    log_in(client)
+    ada.set_password("another-good-password-7")
+    ada.save()
+    assert leads_to_login(client.get("/licenses/"))
+
+
+def test_logging_out_by_a_link_is_not_possible(client: Client, ada: User) -> None:
+    log_in(client)
+    assert client.get("/logout/").status_code == 405
+    assert client.get("/licenses/").status_code == 200
+
+
+def test_guessing_a_password_is_stopped_even_if_the_last_guess_is_right(
+    client: Client, ada: User, settings: Settings
+) -> None:
+    for _ in range(settings.AXES_FAILURE_LIMIT - 1):
+        assert log_in(client, "wrong").status_code == 200
+    assert log_in(client, "wrong").status_code == 429
+    response = log_in(client)
+    assert response.status_code == 429
+    assert b"Wait 15 minutes" in response.content
+    assert leads_to_login(client.get("/licenses/"))
+
+
+def test_a_lock_holds_one_name_at_one_address_only(client: Client, ada: User, settings: Settings) -> None:
+    other = User.objects.create_user("bob", password=PASSWORD)
+    for _ in range(settings.AXES_FAILURE_LIMIT):
+        log_in(client, "wrong")
+    assert log_in(client, username=other.username).status_code == 302
+    elsewhere = Client(REMOTE_ADDR="203.0.113.9")
+    assert log_in(elsewhere).status_code == 302
+
+
+def test_nobody_learns_which_names_exist(client: Client, ada: User, settings: Settings) -> None:
+    def told(username: str) -> list[tuple[int, bytes]]:
+        answers = []
+        for _ in range(settings.AXES_FAILURE_LIMIT + 1):
+            response = Client().post("/login/", {"username": username, "password": "wrong"})
+            content = response.content.replace(username.encode(), b"NAME")
+            token = response.context["csrf_token"] if response.context else ""
+            answers.append((response.status_code, content.replace(str(token).encode(), b"TOKEN")))
+        return answers
+
+    inactive = User.objects.create_user("old", password=PASSWORD, is_active=False)
+    assert told("ada") == told("eve") == told(inactive.username)
+
+
+def test_a_fragment_asked_for_without_login_moves_the_whole_page(client: Client) -> None:
+    response = client.get(
+        "/licenses/", headers={"HX-Request": "true", "HX-Current-URL": "http://testserver/licenses/?older=3"}
+    )
+    assert response["HX-Redirect"] == "/login/?next=/licenses/%3Folder%3D3"
+    assert b"password" not in response.content
+    foreign = client.get(
+        "/licenses/", headers={"HX-Request": "true", "HX-Current-URL": "https://evil.example/x"}
+    )
+    assert foreign["HX-Redirect"] == "/login/?next=/"
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/login/", "/images/", "/licenses/", "/no/such/page", "/admin/", "/livez", "/statusz", "/logout/"],
+)
+def test_every_page_carries_the_headers_that_protect_it(
+    client: Client, people: dict[str, User], path: str
+) -> None:
+    for person in (None, people["nobody"], people["administrator"]):
+        if person is not None:
+            client.force_login(person)
+        headers = client.get(path).headers
+        policy = headers["Content-Security-Policy"]
+        assert "default-src 'none'" in policy
+        assert "frame-ancestors 'none'" in policy
+        assert "unsafe" not in policy
+        assert headers["X-Frame-Options"] == "DENY"
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert headers["Referrer-Policy"] == "same-origin"
+        assert headers["Cross-Origin-Opener-Policy"] == "same-origin"
+
+
+def test_a_foreign_host_header_is_refused(client: Client) -> None:
+    assert client.get("/login/", headers={"Host": "evil.example"}).status_code == 400
+
+
+def test_a_refused_form_says_so_on_a_page_of_ours(people: dict[str, User]) -> None:
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(people["viewer"])
+    response = client.post("/logout/")
+    assert response.status_code == 403
+    assert b"the page was open for too long" in response.content
+
+
+def test_django_has_the_fixes_this_console_relies_on() -> None:
+    # 5.2.17 closed a script injection in the admin's address widget.
+    assert django.VERSION[:3] >= (5, 2, 17)
