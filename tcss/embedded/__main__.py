@@ -31,6 +31,9 @@ def main(arguments: list[str] | None = None) -> int:
     except StartError as problem:
         terminal.complain(str(problem))
         return 1
+    except OSError as error:
+        terminal.complain(f"{error.filename or 'The system'}: {error.strerror}; the console cannot go on.")
+        return 1
     except (StopRequested, KeyboardInterrupt):
         return 128 + signal.SIGINT
     return 0

@@ -1,6 +1,7 @@
 """The data directory of an installation: folders, generated secrets, a lock against a second supervisor."""
 
 import base64
+import contextlib
 import fcntl
 import hashlib
 import os
@@ -94,7 +95,7 @@ def _write_private(file: Path, value: str) -> None:
 def open_data_directory(path: Path) -> DataDirectory:
     """Creates what is missing of a data directory and looks whether it can be used; raises StartError."""
     path = path.expanduser().absolute()
-    account = _account()
+    account = _account(path / "postgres")
     try:
         path.mkdir(parents=True, exist_ok=True)
         # Root's PostgreSQL is another user: it may pass through, not look around.
@@ -119,9 +120,14 @@ def open_data_directory(path: Path) -> DataDirectory:
     return DataDirectory(path, service_root, run, account)
 
 
-def _account() -> Account | None:
+def _account(cluster: Path) -> Account | None:
+    """Who runs PostgreSQL: nobody else for an ordinary user; for root the cluster's owner, or a new one's."""
     if os.geteuid() != 0:
         return None
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        owner = cluster.stat().st_uid
+        if owner != 0:
+            return host.account_of(owner)
     try:
         return host.unprivileged_account()
     except LookupError as error:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from tcss.embedded import host
-from tcss.embedded.children import Child, Pause, wait_until
+from tcss.embedded.children import Child, Pause, run_to_end, wait_until
 from tcss.embedded.installation import Installation
 
 NAME = "demo-registry"
@@ -54,6 +54,17 @@ def _port_of(address: Path) -> int:
     except OSError:
         return 0
     return port
+
+
+def install_demo_vulnerabilities(installation: Installation, pause: Pause) -> None:
+    """Installs the small database of this checkout where there is no vulnerability database yet."""
+    if (installation.directory.path / "vulnerability-db" / "current").exists():
+        return
+    folder = str(installation.directory.path / NAME / "vulnerability-db")
+    run_to_end(
+        installation.module("demo-vulnerabilities", "demo.vulnerability_db", folder), pause, seconds=120
+    )
+    run_to_end(installation.manage("vulnerability_db", "import", folder), pause, seconds=300)
 
 
 def allow_loopback(installation: Installation, networks: str) -> None:

@@ -14,14 +14,17 @@ from tcss import celery_app
 _BEAT_SECONDS = 10 * 60
 
 
-def web_serves() -> bool:
-    """Whether the web process on this machine says that it can serve."""
-    port = int(os.environ.get("TCSS_BIND", "127.0.0.1:8000").rpartition(":")[2])
-    # Asked by a name the console always answers to, whatever it listens on.
-    host = os.environ.get("TCSS_ALLOWED_HOSTS", "127.0.0.1").split(",")[0].strip()
+def answering_name(allowed_hosts: str) -> str:
+    """A host name the console answers to, of the names it is allowed."""
+    first = allowed_hosts.split(",", maxsplit=1)[0].strip().lstrip(".")
+    return first if first and first != "*" else "127.0.0.1"
+
+
+def web_serves(port: int, host_name: str) -> bool:
+    """Whether the web process on this port of this machine says that it can serve."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=8)
     try:
-        connection.request("GET", "/readyz", headers={"Host": host})
+        connection.request("GET", "/readyz", headers={"Host": host_name})
         return connection.getresponse().status == http.HTTPStatus.OK
     except OSError:
         return False
@@ -49,7 +52,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("queue", nargs="?", default="")
     chosen = parser.parse_args(arguments)
     if chosen.process == "web":
-        well = web_serves()
+        port = int(os.environ.get("TCSS_BIND", "127.0.0.1:8000").rpartition(":")[2])
+        well = web_serves(port, answering_name(os.environ.get("TCSS_ALLOWED_HOSTS", "127.0.0.1")))
     elif chosen.process == "worker":
         well = worker_answers(chosen.queue)
     else:

@@ -120,6 +120,15 @@ def free_megabytes(directory: Path) -> int:
     return shutil.disk_usage(directory).free // 2**20
 
 
+def account_of(uid: int) -> Account:
+    """The account of a user number, whether the system has a name for it or not."""
+    try:
+        entry = pwd.getpwuid(uid)
+    except KeyError:
+        return Account(str(uid), uid, uid, "/")
+    return Account(entry.pw_name, entry.pw_uid, entry.pw_gid, entry.pw_dir)
+
+
 def unprivileged_account() -> Account:
     """Who runs PostgreSQL when the supervisor is root: the system's postgres user, else nobody."""
     for name in ("postgres", "nobody"):

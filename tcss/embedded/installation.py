@@ -11,6 +11,7 @@ import redis
 
 from tcss.embedded.children import Launch
 from tcss.embedded.data_directory import DataDirectory
+from tcss.embedded.health import answering_name
 from tcss.embedded.problems import StartError
 from tcss.embedded.processes import TABLE, Process
 from tcss.embedded.services import Services
@@ -79,6 +80,11 @@ class Installation:
     def set(self, name: str, value: str) -> None:
         """Gives every process started from now on another variable."""
         self._environment[name] = value
+
+    @property
+    def host_name(self) -> str:
+        """A host name the web process answers to."""
+        return answering_name(self._environment["TCSS_ALLOWED_HOSTS"])
 
     def use_services(self, services: Services) -> None:
         """Points every process at the servers this installation runs itself."""

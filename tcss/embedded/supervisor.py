@@ -1,6 +1,6 @@
 """The supervisor: starts an installation in order, restarts what crashes, stops all of it cleanly."""
 
-import http.client
+import functools
 import signal
 import socket
 import time
@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from tcss.embedded import children, host
 from tcss.embedded.children import Child, run_to_end, wait_until
 from tcss.embedded.data_directory import lock, open_data_directory, room_warning
-from tcss.embedded.demo_registry import DemoRegistry, allow_loopback
+from tcss.embedded.demo_registry import DemoRegistry, allow_loopback, install_demo_vulnerabilities
+from tcss.embedded.health import web_serves
 from tcss.embedded.installation import ADMINISTRATOR, Installation, Options, own_servers_wanted
 from tcss.embedded.parent import adopt_orphans
 from tcss.embedded.problems import StartError, Terminal
@@ -17,7 +18,7 @@ from tcss.embedded.processes import TABLE
 from tcss.embedded.services import Services
 
 _STOP_SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
-_WATCH_SECONDS = 1.0
+_TEND_SECONDS = 0.5
 _LOG_CHECK_SECONDS = 20.0
 _FIRST_BACK_OFF, _LONGEST_BACK_OFF = 0.5, 30.0
 # A process that ran this long was well: its next crash is a first crash again.
@@ -48,7 +49,8 @@ class Supervisor:
         self._environment = environment
         self._kept: dict[str, Kept] = {}
         self._services: Services | None = None
-        self._logs_checked = 0.0
+        self._tending = False
+        self._tended = self._logs_checked = 0.0
 
     def run(self, *, demo: bool) -> None:
         """Starts everything, watches it, and returns when it was asked to stop; raises StartError."""
@@ -64,7 +66,8 @@ class Supervisor:
             installation.use_port(listener.getsockname()[1], listener.fileno())
             try:
                 self._start(installation, demo=demo)
-                self._watch()
+                while True:
+                    self._pause(_TEND_SECONDS)
             except StopRequested:
                 self._terminal.say(
                     "Stopping; a running scan gets 10 seconds to end. Ctrl-C again stops at once."
@@ -92,14 +95,16 @@ class Supervisor:
                 self._pause(0.2)
 
     def _pause(self, seconds: float) -> None:
-        """Waits, collects children that ended, and raises StopRequested when a signal asks for it."""
+        """Waits while looking after what runs; raises StopRequested when a signal asks for it."""
         heard = signal.sigtimedwait(children.OWN_SIGNALS, seconds)
         self._terminal.tick()
-        if heard is None:
-            return
-        children.collect()
-        if heard.si_signo in _STOP_SIGNALS:
-            raise StopRequested
+        if heard is not None:
+            children.collect()
+            if heard.si_signo in _STOP_SIGNALS:
+                raise StopRequested
+        if self._tending and time.monotonic() - self._tended > _TEND_SECONDS:
+            self._tended = time.monotonic()
+            self._tend()
 
     def _start(self, installation: Installation, *, demo: bool) -> None:
         terminal, directory = self._terminal, installation.directory
@@ -130,11 +135,15 @@ class Supervisor:
         for process in TABLE.processes:
             if not process.one_shot:
                 self._keep(Child(installation.launch(process)))
-        port = installation.port
-        wait_until(lambda: _answers(port), self._kept["web"].child, self._pause, seconds=120)
+        serves = functools.partial(web_serves, installation.port, installation.host_name)
+        wait_until(serves, self._kept["web"].child, self._pause, seconds=120)
         terminal.done()
         self._announce(installation)
+        self._tending = True
         if demo:
+            terminal.begin("Demo vulnerability database")
+            install_demo_vulnerabilities(installation, self._pause)
+            terminal.done()
             arguments = ("demo", "--registry", registry.url)
             run_to_end(installation.manage(*arguments, to_terminal=True), self._pause, seconds=3600)
             self._announce(installation)
@@ -170,17 +179,15 @@ class Supervisor:
     def _keep(self, child: Child) -> None:
         self._kept[child.launch.name] = Kept(child)
 
-    def _watch(self) -> None:
-        """Restarts what ends, caps the logs; only a signal ends this."""
-        while True:
-            for name, kept in self._kept.items():
-                self._look_after(name, kept)
-            children.end_orphans()
-            if time.monotonic() - self._logs_checked > _LOG_CHECK_SECONDS:
-                self._logs_checked = time.monotonic()
-                for kept in self._kept.values():
-                    children.cap_log(kept.child.launch.log)
-            self._pause(_WATCH_SECONDS)
+    def _tend(self) -> None:
+        """Starts again what ended, ends what dead processes left behind, caps the logs."""
+        for name, kept in self._kept.items():
+            self._look_after(name, kept)
+        children.end_orphans()
+        if time.monotonic() - self._logs_checked > _LOG_CHECK_SECONDS:
+            self._logs_checked = time.monotonic()
+            for kept in self._kept.values():
+                children.cap_log(kept.child.launch.log)
 
     def _look_after(self, name: str, kept: Kept) -> None:
         now = time.monotonic()
@@ -204,6 +211,7 @@ class Supervisor:
 
     def _stop(self) -> None:
         """Stops all in order; a second request to stop kills what is left."""
+        self._tending = False
         try:
             for names in TABLE.stop_order:
                 children.stop([self._kept[name].child for name in names if name in self._kept], self._pause)
@@ -215,15 +223,3 @@ class Supervisor:
             kept.child.kill()
         children.end_orphans()
         self._terminal.say("Stopped.")
-
-
-def _answers(port: int) -> bool:
-    """Whether the web process says that it can serve."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-    try:
-        connection.request("GET", "/readyz")
-        return connection.getresponse().status == http.HTTPStatus.OK
-    except OSError:
-        return False
-    finally:
-        connection.close()

@@ -98,6 +98,32 @@ def test_what_crashes_is_started_again_and_takes_its_children_along(place: Path)
         within(60, lambda: console.status_of("/readyz") == 200, "pages are served again")
 
 
+def test_a_second_ctrl_c_ends_at_once_what_would_not_stop(place: Path) -> None:
+    with started(place / "data", place / "output") as console:
+        everything = descendants(console.process.pid)
+        # A worker that hears nothing would be waited for.
+        os.kill(console.child("--queues scan"), signal.SIGSTOP)
+        os.kill(console.process.pid, signal.SIGINT)
+        within(10, lambda: "Ctrl-C again" in console.said(), "the stop has begun")
+        os.kill(console.process.pid, signal.SIGINT)
+        assert console.process.wait(8) == 0
+        assert "Stopping at once." in console.said()
+        within(5, lambda: not still_there(everything), "every process has ended")
+
+
+def test_ctrl_c_in_the_middle_of_the_start_leaves_nothing(place: Path) -> None:
+    console = Console(place / "data", place / "output")
+    try:
+        within(60, lambda: "Database tables" in console.said(), "the tables are being made")
+        everything = descendants(console.process.pid)
+        assert everything
+        os.kill(console.process.pid, signal.SIGINT)
+        assert console.process.wait(60) == 0
+        assert still_there(everything) == set()
+    finally:
+        console.end()
+
+
 def test_a_second_console_on_the_same_data_is_told_which_process_has_it(place: Path) -> None:
     data = place / "data"
     first = Console(data, place / "output")
