@@ -139,15 +139,19 @@ def appliance() -> Image:
 
 
 def static_site() -> Image:
-    """A single page and nothing else: scanned, and nothing found."""
-    page = "<!doctype html><html lang=en><title>Status</title><p>All systems work.</p></html>\n"
+    """A single page over a base of three harmless packages: scanned, and nothing found."""
+    packages = debian.select({**BOOKWORM, **ADDITIONS}, ("base-files", "ca-certificates", "tzdata"))
+    base: Tree = {
+        **debian.os_release("12.5", "bookworm"),
+        **debian.distroless(packages),
+        **debian.payload(packages),
+    }
+    site: Tree = {
+        "www/index.html": "<!doctype html><html lang=en><title>Status</title><p>All systems work.</p></html>\n",
+        "server": program(noise("static server", 90_000)),
+    }
     return Image(
-        (
-            Layer(
-                {"www/index.html": page, "server": program(noise("static server", 90_000))},
-                "COPY www /www # buildkit",
-            ),
-        ),
+        (Layer(base, "bazel build ..."), Layer(site, "COPY www server / # buildkit")),
         moment("2024-09-02 12:00"),
         entrypoint=("/server",),
         instructions=('ENTRYPOINT ["/server"]',),
