@@ -185,7 +185,7 @@ def _count_packages(image_pks: Sequence[int], facts: dict[int, _Facts]) -> None:
     by_severity = (
         entries.filter(package__matches__isnull=False)
         .values_list("inventory__images", "package__matches__severity")
-        .annotate(Count("pk"), Count("pk", filter=~Q(package__matches__fixed_version="")))
+        .annotate(found=Count("pk"), fixed=Count("pk", filter=Q(package__matches__fixed_version__gt="")))
     )
     for image_pk, severity, count, fixable in by_severity:
         facts[image_pk].severities[severity] = count
