@@ -26,8 +26,8 @@ test: development ## Every check, then every test
 check: development ## Style, types, import contracts, templates, migrations, deployment
 	@sh tcss/embedded/check
 
-lock: ## Resolve the dependencies anew into the two lock files
-	@sh tcss/embedded/lock
+lock: ## Resolve the dependencies into the two lock files (UPGRADE=1: newest versions)
+	@sh tcss/embedded/lock $(if $(UPGRADE),--upgrade)
 
 secrets: ## The secret files docker-compose.yml reads
 	@sh tcss/embedded/compose-secrets
