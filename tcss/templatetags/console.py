@@ -1,13 +1,13 @@
 """Small filters and tags every page may use: times, digests, severities and text from outside."""
 
 import re
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from django import template
-from django.contrib.humanize.templatetags.humanize import naturaltime
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.timesince import timesince
 
 from images.digests import short
 from images.models import NEVER, Severity
@@ -16,6 +16,8 @@ register = template.Library()
 
 # Characters that reorder or hide their neighbours: a file name may not pretend to be another one.
 _INVISIBLE = re.compile("[\u00ad\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff]")
+_WEB = re.compile(r"https?://[^\s/?#\\@]+(?:[/?#]|\Z)", re.IGNORECASE)
+_JUST_NOW = timedelta(minutes=1)
 _NOTICES = {"success": "ok", "warning": "warn", "error": "fail"}
 
 
@@ -44,6 +46,15 @@ def severity_label(value: int) -> str:
 
 
 @register.filter
+def reference(address: str) -> SafeString:
+    """A reference as a link; one that is not plain http or https is text, whatever it says it is."""
+    if _WEB.match(address):
+        link = '<a href="{}" target="_blank" rel="noopener noreferrer" class="breakable">{}</a>'
+        return format_html(link, address, visible(address))
+    return format_html('<span class="breakable">{}</span>', visible(address))
+
+
+@register.filter
 def notice_kind(level: str) -> str:
     """The notice class of a Django message level."""
     return _NOTICES.get(level, "info")
@@ -55,11 +66,14 @@ def when(value: datetime | None, never: str = "Never") -> SafeString:
     if value is None or value == NEVER:
         return format_html('<span class="muted">{}</span>', never)
     local = timezone.localtime(value)
+    age = timezone.now() - value
+    # A clock that is a little behind must not put what has just happened into the future.
+    words = f"{timesince(value, depth=1)} ago" if age > _JUST_NOW else "just now"
     return format_html(
         '<time datetime="{}" title="{}">{}</time>',
         local.isoformat(timespec="seconds"),
         f"{local:%Y-%m-%d %H:%M:%S} {local.tzname()}",
-        naturaltime(value),
+        words,
     )
 
 
