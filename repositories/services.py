@@ -1,18 +1,28 @@
 """What people and jobs do with registries: connect, test, add, change, and ask for a data update."""
 
 from collections.abc import Callable
+from datetime import datetime
 
 from django.conf import settings
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.db import IntegrityError, transaction
 from django.db.models.functions import Now
+from django.utils import timezone
 
+from repositories.credentials import CredentialKeyError
 from repositories.models import Health, Registry, RegistryKind, RegistryVersion, Sync, SyncTrigger
+from repositories.nights import night_began
 from repositories.registries.connection import Connection
 from repositories.registries.distribution import DistributionClient
-from repositories.registries.failures import BadAnswerError, RegistryError
+from repositories.registries.failures import AccessRefusedError, BadAnswerError, RegistryError
 from repositories.registries.harbor_v2 import HarborV2
-from repositories.registries.protocol import CheckReport, PullClient, Registry as RegistryAdapter
+from repositories.registries.protocol import (
+    CheckReport,
+    CheckStep,
+    PullClient,
+    Registry as RegistryAdapter,
+    StepState,
+)
 from tcss.bell import ring
 from tcss.lifecycle import ACTIVE, State
 from tcss.text import clean_text
@@ -33,7 +43,7 @@ def connection_of(registry: Registry, alive: Alive = _nothing_to_do) -> Connecti
     return Connection(
         address=registry.address,
         username=registry.username,
-        password=registry.password.reveal,
+        password=lambda: _reveal(registry),
         verify_tls=registry.verify_tls,
         custom_ca=registry.custom_ca,
         allowed_networks=tuple(settings.ALLOWED_NETWORKS),
@@ -41,8 +51,19 @@ def connection_of(registry: Registry, alive: Alive = _nothing_to_do) -> Connecti
     )
 
 
+def _reveal(registry: Registry) -> str:
+    try:
+        return str(registry.password.reveal())
+    except CredentialKeyError:
+        raise AccessRefusedError(
+            "REG_AUTH",
+            "The stored password cannot be read: it was stored with another key.",
+            "Enter the password again, or give the console the key it had (TCSS_FIELD_KEYS).",
+        ) from None
+
+
 def connect(registry: Registry, *, alive: Alive = _nothing_to_do) -> RegistryAdapter:
-    """The adapter for listing what a registry holds; raises BadAnswerError where there is none for its kind."""
+    """The adapter for listing what a registry holds; BadAnswerError where there is none for its kind."""
     if registry.kind == RegistryKind.HARBOR and registry.version == RegistryVersion.V2:
         return HarborV2(connection_of(registry, alive))
     raise BadAnswerError("REG_PROTOCOL", NO_V1, NO_V1_REMEDY)
@@ -55,7 +76,10 @@ def pull_client(registry: Registry, *, alive: Alive = _nothing_to_do) -> PullCli
 
 def test_connection(registry: Registry) -> CheckReport:
     """Try a registry's connection step by step; the row need not be saved, and is not changed."""
-    return connect(registry).check()
+    try:
+        return connect(registry).check()
+    except RegistryError as error:
+        return CheckReport((CheckStep("Address", StepState.FAILED, error.reason, error),))
 
 
 def note_health(registry: Registry, error: RegistryError | None) -> None:
@@ -95,7 +119,7 @@ def request_sync(
                 ring(RUN_SYNC, sync.pk)
                 return sync
         except IntegrityError:
-            # Somebody else asked in the same moment; theirs is the one to join, unless it has ended already.
+            # Somebody else asked in the same moment; theirs is joined, unless it has ended already.
             continue
 
 
@@ -107,3 +131,24 @@ def cancel_sync(sync_id: int) -> bool:
         if Sync.objects.advance(sync_id, fence=fence, source=State.QUEUED, target=State.CANCELLED):
             return True
     return Sync.objects.filter(pk=sync_id, state__in=ACTIVE).update(cancel_requested=True) == 1
+
+
+def request_nightly(now: datetime) -> list[Sync]:
+    """Ask for the data update of every registry that has not had tonight's; nothing by day.
+
+    Once a night whatever ticks twice: the registry's row is locked while its updates are looked at.
+    """
+    began = night_began(now, timezone.get_default_timezone())
+    if began is None:
+        return []
+    asked = []
+    for pk in Registry.objects.order_by("pk").values_list("pk", flat=True):
+        with transaction.atomic():
+            registry = Registry.objects.select_for_update().filter(pk=pk).first()
+            tonights = Sync.objects.filter(registry=pk, trigger=SyncTrigger.NIGHTLY, created_at__gte=began)
+            if registry is not None and not tonights.exists():
+                sync = request_sync(registry, SyncTrigger.NIGHTLY)
+                # One that somebody else asked for is joined; tonight's own follows it.
+                if sync.trigger == SyncTrigger.NIGHTLY:
+                    asked.append(sync)
+    return asked

@@ -1,0 +1,25 @@
+"""What Celery calls: each task takes ids, asks one function, and returns nothing."""
+
+from celery import shared_task
+from django.utils import timezone
+
+from repositories import recovery, sync
+from repositories.services import RUN_SYNC, request_nightly
+
+
+@shared_task(name=RUN_SYNC)
+def run_sync(sync_pk: int) -> None:
+    """A bell: the data update with this key may be waiting."""
+    sync.run(int(sync_pk))
+
+
+@shared_task(name="repositories.reap")
+def reap() -> None:
+    """A tick: take up what lost workers left and ring for what nobody heard."""
+    recovery.reap()
+
+
+@shared_task(name="repositories.nightly")
+def nightly() -> None:
+    """A tick: ask for tonight's data updates, if it is night and they have not been asked for."""
+    request_nightly(timezone.now())

@@ -1,0 +1,58 @@
+"""The demo registry, and a console that is connected to it."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from demo.blobs import BlobStore
+from demo.catalog import Catalog
+from demo.images import OPERATOR, build
+from demo.server import DemoServer, running
+from repositories.credentials import Secret
+from repositories.models import Registry
+
+
+@pytest.fixture(scope="session")
+def demo_content(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Catalog]:
+    """The demo registry's blobs and what it holds, built once."""
+    directory = tmp_path_factory.mktemp("demo-registry")
+    return directory, build(BlobStore(directory))
+
+
+@pytest.fixture
+def demo(demo_content: tuple[Path, Catalog]) -> Iterator[DemoServer]:
+    """A demo registry of the test's own, over the shared blobs."""
+    directory, catalog = demo_content
+    with running(directory, catalog) as server:
+        yield server
+
+
+@pytest.fixture
+def password(demo_content: tuple[Path, Catalog]) -> str:
+    """The password of the demo registry's operator."""
+    account = demo_content[1].account(OPERATOR)
+    assert account is not None
+    return account.password
+
+
+@pytest.fixture
+def make_registry(db: None, password: str) -> Callable[..., Registry]:
+    """Saves a registry; without more words, one that leads to the demo registry with the right password."""
+
+    def make(address: str, **fields: object) -> Registry:
+        words: dict[str, object] = {
+            "name": f"Registry {Registry.objects.count() + 1}",
+            "address": address,
+            "username": OPERATOR,
+            "password": Secret.of(password),
+        }
+        return Registry.objects.create(**{**words, **fields})
+
+    return make
+
+
+@pytest.fixture
+def registry(demo: DemoServer, make_registry: Callable[..., Registry]) -> Registry:
+    """The demo registry, connected."""
+    return make_registry(demo.url, name="Demo")
