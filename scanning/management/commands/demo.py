@@ -1,0 +1,160 @@
+"""``manage.py demo``: connect the demo registry, list it, license and scan its images, say how it went."""
+
+import threading
+import time
+from argparse import ArgumentParser
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from django.core.management.base import BaseCommand, CommandError
+
+from images.models import NEVER, Image, ScanStatus
+from licensing.services import assign
+from repositories.credentials import Secret
+from repositories.models import Registry, Sync, SyncTrigger, Tag
+from repositories.services import request_sync
+from scanning.models import Category, TaskTrigger
+from scanning.progress import Totals, totals_of
+from scanning.services import request_scan
+from tcss import environment
+from tcss.environment import SettingError
+from tcss.lifecycle import ACTIVE, State
+
+NAME = "Demo registry"
+ACCOUNT = "robot$scanner"
+CATEGORIES = (Category.VULNERABILITIES, Category.SENSITIVE)
+_LOOK_SECONDS = 0.5
+_BAR_WIDTH = 30
+
+_Seen = TypeVar("_Seen")
+
+
+class Command(BaseCommand):
+    """Everything an operator would click to get from an empty console to scanned images."""
+
+    help = "Connect the demo registry, run a data update, license its images and scan them."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Where the demo registry listens; its secret is DEMO_ROBOT_SECRET, or in DEMO_ROBOT_SECRET_FILE."""
+        parser.add_argument("--registry", "--registry-url", dest="address", required=True, metavar="URL")
+        parser.add_argument(
+            "--seconds", type=int, default=180, help="give up after so long (default %(default)s)"
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:  # noqa: ARG002
+        """Do it step by step; every step may have been done by an earlier start."""
+        self._deadline = time.monotonic() + options["seconds"]
+        registry = self._connect(options["address"].rstrip("/"))
+        self._update(registry)
+        tags = Tag.objects.filter(registry=registry)
+        keys = tags.exclude(image=None).values_list("image_id", flat=True).distinct()
+        images = sorted(key for key in keys if key is not None)
+        assigned = assign(images, None)
+        self.stdout.write(
+            f"Licensed {len(assigned.licensed)} images, {len(assigned.already)} had a license already."
+        )
+        if assigned.refused:
+            self.stdout.write(
+                self.style.WARNING(f"{len(assigned.refused)} images got no license: none is left.")
+            )
+        self._scan(images)
+        self._tell(registry)
+
+    def _connect(self, address: str) -> Registry:
+        try:
+            secret = Secret.of(environment.secret("DEMO_ROBOT_SECRET"))
+        except SettingError as error:
+            raise CommandError(
+                f"{error}. It is the password of the demo registry's account {ACCOUNT}."
+            ) from error
+        registry = Registry.objects.filter(name=NAME).first() or Registry(name=NAME)
+        # The port changes where the last one was taken.
+        registry.address, registry.username = address, ACCOUNT
+        registry.password = secret
+        registry.save()
+        self.stdout.write(f"Connected {NAME} at {address}.")
+        return registry
+
+    def _update(self, registry: Registry) -> None:
+        sync = request_sync(registry, SyncTrigger.COMMAND)
+
+        def look() -> Sync:
+            sync.refresh_from_db()
+            return sync
+
+        self._wait(
+            look,
+            lambda seen: seen.state not in ACTIVE,
+            lambda seen: (
+                f"Data update: {seen.repositories_seen} of {seen.repositories_total} repositories, "
+                f"{seen.tags_seen} tags"
+            ),
+        )
+        if sync.state != State.SUCCEEDED:
+            raise CommandError(
+                f"The data update ended as {sync.get_state_display().lower()}: {sync.error_code} "
+                f"{sync.error_reason} {sync.error_remedy}"
+            )
+
+    def _scan(self, images: list[int]) -> None:
+        waiting = Image.objects.filter(pk__in=images, is_licensed=True).exclude(
+            scan_status=ScanStatus.SCANNED
+        )
+        pks = list(waiting.values_list("pk", flat=True))
+        if not pks:
+            self.stdout.write("Every image has been scanned.")
+            return
+        task = request_scan(pks, CATEGORIES, TaskTrigger.COMMAND, None, "Every image of the demo registry")
+        self._wait(lambda: totals_of([task])[task.pk], lambda seen: seen.is_over, _scan_line)
+
+    def _wait(
+        self, look: Callable[[], _Seen], is_over: Callable[[_Seen], bool], line: Callable[[_Seen], str]
+    ) -> None:
+        """Show each new line until it is over; raises CommandError when that takes too long."""
+        shown = ""
+        pause = threading.Event()
+        while True:
+            seen = look()
+            if line(seen) != shown:
+                shown = line(seen)
+                self.stdout.write(shown)
+                self.stdout.flush()
+            if is_over(seen):
+                return
+            if time.monotonic() > self._deadline:
+                raise CommandError(f"This took too long and goes on in the background. Last seen: {shown}")
+            pause.wait(_LOOK_SECONDS)
+
+    def _tell(self, registry: Registry) -> None:
+        tags = (
+            Tag.objects.filter(registry=registry)
+            .exclude(image=None)
+            .select_related("image")
+            .order_by("repository_name", "name")
+        )
+        self.stdout.write("")
+        self.stdout.write(
+            f"{'Image':<44}{'Status':<16}{'Crit':>5}{'High':>6}{'Med':>5}{'Low':>5}{'Secrets':>9}"
+        )
+        not_over = 0
+        for tag in tags:
+            if tag.image is None:
+                continue
+            self.stdout.write(_row(f"{tag.repository_name}:{tag.name}", tag.image))
+            not_over += tag.image.scan_status in {ScanStatus.NOT_SCANNED, ScanStatus.SCANNING}
+        if not_over:
+            raise CommandError(f"{not_over} images have not been scanned.")
+
+
+def _scan_line(totals: Totals) -> str:
+    done = round(_BAR_WIDTH * totals.percent / 100)
+    bar = "#" * done + "." * (_BAR_WIDTH - done)
+    return f"Scanning [{bar}] {totals.ended} of {totals.scans} images"
+
+
+def _row(name: str, image: Image) -> str:
+    status = ScanStatus(image.scan_status).label
+    if image.last_scanned_at == NEVER:
+        return f"{name:<44}{status:<16}{image.error_code} {image.error_reason}"
+    counts = f"{image.critical_count:>5}{image.high_count:>6}{image.medium_count:>5}{image.low_count:>5}"
+    return f"{name:<44}{status:<16}{counts}{image.sensitive_count:>9}"
