@@ -147,7 +147,7 @@ def static_site() -> Image:
         **debian.payload(packages),
     }
     site: Tree = {
-        "www/index.html": "<!doctype html><html lang=en><title>Status</title><p>All systems work.</p></html>\n",
+        "www/index.html": "<!doctype html><title>Status</title><p>All systems work.</p>\n",
         "server": program(noise("static server", 90_000)),
     }
     return Image(

@@ -53,6 +53,7 @@ def run(
     when the thread that called this ends. Raises EngineTimeout, EngineCancelled, or EngineCrash when it
     cannot be started or says more than it may.
     """
+    _ask(keep_going)
     errors = output.with_name(output.name + ".err")
     parent = os.getpid()
 
@@ -110,8 +111,12 @@ def _watch(
                 f"The scan engine was not done after {limits.seconds:.0f} seconds and was ended.",
                 "Scan again when the machine is less busy, or raise the scan's time limit.",
             )
-        if not keep_going():
-            raise EngineCancelled("The scan was cancelled.", "Scan again when the result is wanted.")
+        _ask(keep_going)
+
+
+def _ask(keep_going: Callable[[], bool]) -> None:
+    if not keep_going():
+        raise EngineCancelled("The scan was cancelled.", "Scan again when the result is wanted.")
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -27,7 +27,7 @@ SHORT, MIDDLE, LONG = 255, 2_048, 16_000
 MASK = "********"
 
 # Trivy stars only what its rule matched. What stands before may be a name, what stands after is the rest.
-_NAMED = re.compile(r"[\w.-]{1,64}\s{0,4}[:=]\s{0,4}[\"']?$")
+_NAMED = re.compile(r"[\"']?[\w.-]{1,64}[\"']?\s{0,4}[:=]\s{0,4}[\"']?$")
 _ENVIRONMENT = re.compile(r"(?:\"|\bENV |\bstep |\s)([A-Za-z_][A-Za-z0-9_.-]{0,63})=")
 _VENDORS = ("nvd", "ghsa", "redhat", "debian", "ubuntu", "alpine")
 
@@ -199,7 +199,7 @@ def _secret(found: Json, target: str) -> SecretFact:
 def mask(match: str) -> str:
     """The name a secret is assigned to, if there is one, and stars: no length, no tail, no neighbour."""
     named = _NAMED.search(match.partition("*")[0]) if "*" in match else None
-    return (named[0].strip() if named else "") + MASK
+    return (named[0] if named else "") + MASK
 
 
 def _version(package: Json, prefix: str) -> str:
