@@ -58,6 +58,16 @@ def test_a_container_gets_the_environment_of_the_table_and_secrets_by_file(name:
         assert variable.removesuffix("_FILE") not in environment
 
 
+def test_every_setting_reaches_the_containers_and_is_explained() -> None:
+    read = set(re.findall(r'environment\.\w+\(\s*"([A-Z_]+)"', (ROOT / "tcss/settings.py").read_text()))
+    assert len(read) > 15
+    explained = set(re.findall(r"^([A-Z_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
+    given = {name.removesuffix("_FILE") for name in SERVICES["web"]["environment"]}
+    # The image holds the engine; the other says that the supervisor started the process.
+    assert read - given == {"TRIVY_BINARY", "TCSS_EMBEDDED"}
+    assert read - explained == {"TCSS_EMBEDDED"}
+
+
 def test_no_container_has_a_secret_in_its_environment_or_command() -> None:
     for name, service in SERVICES.items():
         for variable, value in service.get("environment", {}).items():
