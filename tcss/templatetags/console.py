@@ -1,16 +1,19 @@
 """Small filters and tags every page may use: times, digests, severities and text from outside."""
 
 import re
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django import template
+from django.conf import settings
 from django.utils import timezone
 from django.utils.html import format_html
-from django.utils.safestring import SafeString
 from django.utils.timesince import timesince
 
 from images.digests import short
 from images.models import NEVER, Severity
+from scanning import installed
+from scanning.engines.protocol import DatabaseVersion
 
 register = template.Library()
 
@@ -46,7 +49,7 @@ def severity_label(value: int) -> str:
 
 
 @register.filter
-def reference(address: str) -> SafeString:
+def reference(address: str) -> str:
     """A reference as a link; one that is not plain http or https is text, whatever it says it is."""
     if _WEB.match(address):
         link = '<a href="{}" target="_blank" rel="noopener noreferrer" class="breakable">{}</a>'
@@ -60,8 +63,24 @@ def notice_kind(level: str) -> str:
     return _NOTICES.get(level, "info")
 
 
+@dataclass(frozen=True, slots=True)
+class Freshness:
+    """Which vulnerability database scans use now; version None when there is none."""
+
+    version: DatabaseVersion | None
+    is_stale: bool
+
+
 @register.simple_tag
-def when(value: datetime | None, never: str = "Never") -> SafeString:
+def vulnerability_database() -> Freshness:
+    """The vulnerability database as it lies on the disk; no query."""
+    version = installed.vulnerability_database().current()
+    age = version.age_days(timezone.now()) if version else None
+    return Freshness(version, age is not None and age > settings.DATABASE_STALE_DAYS)
+
+
+@register.simple_tag
+def when(value: datetime | None, never: str = "Never") -> str:
     """A moment as people say it ("3 minutes ago"), the exact one on hover."""
     if value is None or value == NEVER:
         return format_html('<span class="muted">{}</span>', never)
@@ -78,7 +97,7 @@ def when(value: datetime | None, never: str = "Never") -> SafeString:
 
 
 @register.simple_tag
-def exactly(value: datetime | None, never: str = "Unknown") -> SafeString:
+def exactly(value: datetime | None, never: str = "Unknown") -> str:
     """A moment to the minute."""
     if value is None or value == NEVER:
         return format_html('<span class="muted">{}</span>', never)
