@@ -69,7 +69,7 @@ _DOWNLOAD_CAUSES = (
     ),
     (("UNAUTHORIZED", "DENIED"), "the server refuses access", "Use a repository that may be read freely."),
     (
-        ("MANIFEST_UNKNOWN", "NAME_UNKNOWN", "404"),
+        ("MANIFEST_UNKNOWN", "NAME_UNKNOWN", "NOT_FOUND", "404"),
         "there is no database in that repository",
         "Check the repository's name and tag.",
     ),
