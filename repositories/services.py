@@ -31,6 +31,20 @@ RUN_SYNC = "repositories.run_sync"
 NO_V1 = "Harbor 1.x (version V1) is not part of this release."
 NO_V1_REMEDY = "Connect a Harbor 2.x server with version V2."
 
+CHANGEABLE = [
+    "name",
+    "kind",
+    "version",
+    "network",
+    "region",
+    "address",
+    "username",
+    "password",
+    "hourly_pull_limit",
+    "verify_tls",
+    "custom_ca",
+]
+
 Alive = Callable[[], None]
 
 
@@ -101,6 +115,11 @@ def add_registry(registry: Registry, user: AbstractBaseUser | AnonymousUser | No
         return request_sync(registry, SyncTrigger.MANUAL, user)
 
 
+def change_registry(registry: Registry) -> None:
+    """Save what a person may change of a registry; what jobs write meanwhile is left alone."""
+    registry.save(update_fields=CHANGEABLE)
+
+
 def request_sync(
     registry: Registry, trigger: SyncTrigger, user: AbstractBaseUser | AnonymousUser | None = None
 ) -> Sync:
@@ -131,6 +150,12 @@ def cancel_sync(sync_id: int) -> bool:
         if Sync.objects.advance(sync_id, fence=fence, source=State.QUEUED, target=State.CANCELLED):
             return True
     return Sync.objects.filter(pk=sync_id, state__in=ACTIVE).update(cancel_requested=True) == 1
+
+
+def cancel_active_sync(registry: Registry) -> bool:
+    """Ask for the registry's data update to stop, if one waits or runs."""
+    active = Sync.objects.filter(registry=registry).active().values_list("pk", flat=True).first()
+    return active is not None and cancel_sync(active)
 
 
 def request_nightly(now: datetime) -> list[Sync]:

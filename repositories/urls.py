@@ -1,5 +1,19 @@
 """Addresses of the repositories pages."""
 
+from django.urls import path
+
+from repositories import views
+
 app_name = "repositories"
 
-urlpatterns: list[object] = []
+urlpatterns = [
+    path("", views.registry_list, name="registry-list"),
+    path("add/", views.registry_add, name="registry-add"),
+    path("sync/", views.registry_sync_all, name="registry-sync-all"),
+    path("<int:pk>/", views.registry_detail, name="registry-detail"),
+    path("<int:pk>/edit/", views.registry_edit, name="registry-edit"),
+    path("<int:pk>/delete/", views.registry_delete, name="registry-delete"),
+    path("<int:pk>/test/", views.registry_test, name="registry-test"),
+    path("<int:pk>/sync/", views.registry_sync, name="registry-sync"),
+    path("<int:pk>/cancel/", views.registry_cancel, name="registry-cancel"),
+]
