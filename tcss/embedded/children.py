@@ -40,6 +40,7 @@ class Launch:
     # What ends it at once; a database has a way that spares it from cleaning up after itself.
     last_signal: signal.Signals = signal.SIGKILL
     inherited: tuple[int, ...] = field(default=())
+    # What it prints is for the person who started the console; its complaints still go to the log.
     to_terminal: bool = False
 
 
@@ -62,12 +63,11 @@ class Child:
         account = launch.account
         environment = dict(launch.environment) | ({"HOME": account.home} if account else {})
         with launch.log.open("ab") as log:
-            output = None if launch.to_terminal else log
             self._process = subprocess.Popen(
                 list(launch.command),
                 stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
+                stdout=None if launch.to_terminal else log,
+                stderr=log,
                 cwd=launch.directory,
                 env=environment,
                 pass_fds=launch.inherited,
@@ -156,8 +156,10 @@ def run_to_end(launch: Launch, pause: Pause, *, seconds: float) -> None:
     finally:
         child.kill()
     if child.exit_code() != 0:
-        ending = "" if launch.to_terminal else f" Its log {launch.log} ends with:\n{child.last_words()}"
-        raise StartError(f"{launch.name} failed with exit code {child.exit_code()}.{ending}")
+        raise StartError(
+            f"{launch.name} failed with exit code {child.exit_code()}. "
+            f"Its log {launch.log} ends with:\n{child.last_words()}"
+        )
 
 
 def wait_until(ready: Callable[[], bool], child: Child, pause: Pause, *, seconds: float) -> None:

@@ -141,11 +141,7 @@ class Supervisor:
         self._announce(installation)
         self._tending = True
         if demo:
-            terminal.begin("Demo vulnerability database")
-            install_demo_vulnerabilities(installation, self._pause)
-            terminal.done()
-            arguments = ("demo", "--registry", registry.url)
-            run_to_end(installation.manage(*arguments, to_terminal=True), self._pause, seconds=3600)
+            self._prepare_demo(installation, registry)
             self._announce(installation)
         terminal.say(f"Running: {', '.join(self._kept)}. Ctrl-C stops them all.")
 
@@ -166,6 +162,17 @@ class Supervisor:
         self._keep(registry.start(self._pause))
         self._terminal.done()
         return registry
+
+    def _prepare_demo(self, installation: Installation, registry: DemoRegistry) -> None:
+        """Fills the console; what goes wrong here is said, and the console runs on to show the rest."""
+        try:
+            self._terminal.begin("Demo vulnerability database")
+            install_demo_vulnerabilities(installation, self._pause)
+            self._terminal.done()
+            command = installation.manage("demo", "--registry", registry.url, to_terminal=True)
+            run_to_end(command, self._pause, seconds=3600)
+        except StartError as problem:
+            self._terminal.complain(f"The demo is not complete: {problem}")
 
     def _announce(self, installation: Installation) -> None:
         self._terminal.say(f"The console is ready: http://127.0.0.1:{installation.port}/")

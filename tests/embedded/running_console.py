@@ -65,13 +65,13 @@ def environment_for(data: Path, **variables: str) -> dict[str, str]:
 
 
 class Console:
-    """One running `python -m tcss.embedded run`."""
+    """One running `python -m tcss.embedded run`, or another verb."""
 
-    def __init__(self, data: Path, output: Path, **variables: str) -> None:
+    def __init__(self, data: Path, output: Path, *, verb: str = "run", **variables: str) -> None:
         self.output = output
         with output.open("wb") as stream:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "tcss.embedded", "run"],
+                [sys.executable, "-m", "tcss.embedded", verb],
                 cwd=ROOT,
                 env=environment_for(data, **variables),
                 stdin=subprocess.DEVNULL,
