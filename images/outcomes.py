@@ -26,9 +26,9 @@ class Told:
     left: int
 
 
-def of_scan(task: ScanTask, selection: Selection) -> Told:
-    """What a scan task did about its images."""
-    counts = dict(task.items.values_list("outcome").annotate(Count("pk")))
+def of_scan(task: ScanTask | None, selection: Selection) -> Told:
+    """What a scan task did about its images; None where there was no image to ask a scan for."""
+    counts = dict(task.items.values_list("outcome").annotate(Count("pk"))) if task else {}
     parts = [(counts.get(outcome, 0), word) for outcome, word in _WORDS.items()]
     done = counts.get(Outcome.STARTED, 0) + counts.get(Outcome.JOINED, 0)
     return _told("Scan", [*parts, *_rest(selection)], done)

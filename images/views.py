@@ -97,7 +97,9 @@ def image_scan(request: Request) -> HttpResponse:
     selection = select(selected_ids(request.POST))
     count = len(selection.tag_pks)
     scope = f"{count:,} selected image version{'' if count == 1 else 's'}"
-    task = request_scan(selection.image_pks, CATEGORIES, TaskTrigger.MANUAL, request.user, scope)
+    task = None
+    if selection.image_pks:
+        task = request_scan(selection.image_pks, CATEGORIES, TaskTrigger.MANUAL, request.user, scope)
     return _tell(request, of_scan(task, selection))
 
 
