@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from django.db.models import Case, Count, F, Q, QuerySet, Sum, When
 
@@ -90,10 +91,11 @@ def totals_of(tasks: Sequence[ScanTask]) -> dict[int, Totals]:
             progress=Sum("scan__progress", filter=Q(scan__state=State.RUNNING), default=0),
         )
     )
-    found = {
-        row["task_id"]: Totals(**{name: int(count) for name, count in row.items() if name != "task_id"})
-        for row in rows
-    }
+    found: dict[int, Totals] = {}
+    for row in rows:
+        counts = cast("dict[str, int]", {**row})
+        task_pk = counts.pop("task_id")
+        found[task_pk] = Totals(**counts)
     return {task.pk: found.get(task.pk, Totals()) for task in tasks}
 
 

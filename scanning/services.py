@@ -107,7 +107,7 @@ def request_scan(
         for pk in licensed
     ]
     TaskItem.objects.bulk_create(items, batch_size=_BATCH)
-    _show_scanning(able)
+    _show(able, ScanStatus.SCANNING)
     for scan_pk in sorted(set(scans.values()) - before)[:FIRST_BELLS]:
         ring(RUN_SCAN, scan_pk)
     return task
@@ -123,7 +123,7 @@ def request_cancel(image_pks: Iterable[int], user: User | None) -> int:  # noqa:
     Scan.objects.cancel_waiting(list(waiting))
     Scan.objects.filter(pk__in=[pk for pk, _, _ in rows], state=State.RUNNING).update(cancel_requested=True)
     cancel_categories(list(waiting))
-    refresh_summaries(waiting.values())
+    _show(waiting.values(), ScanStatus.CANCELLED)
     return len(rows)
 
 
@@ -200,8 +200,8 @@ def _add_categories(scan_pks: Iterable[int], categories: Collection[Category]) -
     )
 
 
-def _show_scanning(image_pks: Collection[int]) -> None:
-    """What a summary of these images says from now on: being scanned, nothing wrong."""
-    rows = Image.objects.filter(pk__in=image_pks).exclude(scan_status=ScanStatus.SCANNING)
+def _show(image_pks: Collection[int], status: ScanStatus) -> None:
+    """What the summaries of these images say from now on; all that a scan's begin or cancellation changes."""
+    rows = Image.objects.filter(pk__in=image_pks).exclude(scan_status=status)
     pks = list(rows.select_for_update(no_key=True).order_by("pk").values_list("pk", flat=True))
-    Image.objects.filter(pk__in=pks).update(scan_status=ScanStatus.SCANNING, **failure_fields(None))
+    Image.objects.filter(pk__in=pks).update(scan_status=status, **failure_fields(None))
