@@ -1,5 +1,6 @@
 """Why a request of ours got no usable answer: fixed codes and fixed sentences, never a byte of the answer."""
 
+import http.client
 import socket
 import ssl
 
@@ -89,8 +90,8 @@ def classify(error: BaseException) -> OutboundError:
             inner, urllib3.exceptions.InvalidChunkLength | urllib3.exceptions.InvalidHeader | ValueError
         ):
             return OutboundError("REG_PROTOCOL")
-        # An answer that ends early, or no answer at all: http.client's RemoteDisconnected is both.
-        if isinstance(inner, OSError | urllib3.exceptions.IncompleteRead) and not isinstance(
+        # An answer that ends early, or none at all; the errors of requests are OSErrors too and say nothing.
+        if isinstance(inner, OSError | http.client.IncompleteRead) and not isinstance(
             inner, requests.RequestException
         ):
             return OutboundError("REG_CONNECT")
