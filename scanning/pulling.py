@@ -7,11 +7,10 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from repositories.services import pull_client
-
 from images.models import Image
 from repositories.registries.failures import RegistryError, TryLaterError
 from repositories.registries.protocol import PullClient
+from repositories.services import pull_client
 from scanning.contents import WrongContentError
 from scanning.failpoints import failpoint
 from scanning.models import ScanStep

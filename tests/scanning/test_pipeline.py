@@ -1,6 +1,5 @@
 """One scan from claim to end, with the real engine and the demo registry."""
 
-
 from images.models import CategoryStatus, ScanStatus
 from scanning import pipeline
 from scanning.models import Category, Scan, TaskTrigger
