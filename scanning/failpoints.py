@@ -1,20 +1,18 @@
 """Named places between two durable steps where a test makes the process die, fail or wait.
 
 The variable ``TCSS_FAILPOINTS`` holds ``name=action`` words separated by commas; without it, as in every
-installation, a fail-point does nothing. Actions: ``kill`` (SIGKILL to this process), ``raise``, and
-``hold:PATH``, which waits until the file PATH is gone and writes PATH.reached when it gets there. With
-``name@N=action`` only the N-th passage in this process acts.
+installation, a fail-point does nothing. Actions: ``kill`` (SIGKILL to this process), ``kill:PATH`` (only the
+process that manages to remove the file PATH), ``raise``, and ``hold:PATH``, which writes PATH.reached and
+waits until the file PATH is gone.
 """
 
 import os
 import signal
 import threading
-from collections import Counter
 from functools import cache
 from pathlib import Path
 
 _HOLD_POLL_SECONDS = 0.05
-_passages: Counter[str] = Counter()
 
 
 class FailpointError(RuntimeError):
@@ -22,33 +20,39 @@ class FailpointError(RuntimeError):
 
 
 @cache
-def _actions() -> dict[str, tuple[int, str]]:
-    actions = {}
-    for word in filter(None, os.environ.get("TCSS_FAILPOINTS", "").split(",")):
-        name, _, action = word.partition("=")
-        name, _, number = name.partition("@")
-        actions[name] = (int(number or 0), action)
-    return actions
+def _actions() -> dict[str, str]:
+    words = os.environ.get("TCSS_FAILPOINTS", "").split(",")
+    return dict(word.split("=", 1) for word in words if word)
 
 
 def failpoint(name: str) -> None:
     """Do what the test asked for at this place; nothing in an installation."""
-    if name not in _actions():
+    action = _actions().get(name)
+    if action is None:
         return
-    _passages[name] += 1
-    number, action = _actions()[name]
-    if number in {0, _passages[name]}:
-        _act(name, action)
-
-
-def _act(name: str, action: str) -> None:
     verb, _, argument = action.partition(":")
-    if verb == "kill":
-        os.kill(os.getpid(), signal.SIGKILL)
-    elif verb == "raise":
+    if verb == "raise":
         raise FailpointError(name)
-    elif verb == "hold":
-        Path(f"{argument}.reached").touch()
-        gate = threading.Event()
-        while Path(argument).exists():
-            gate.wait(_HOLD_POLL_SECONDS)
+    if verb == "kill" and _is_ours(argument):
+        os.kill(os.getpid(), signal.SIGKILL)
+    if verb == "hold":
+        _hold(Path(argument))
+
+
+def _is_ours(path: str) -> bool:
+    """Whether this process is the one that may act: the one that removes the file."""
+    try:
+        if path:
+            Path(path).unlink()
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _hold(path: Path) -> None:
+    if not path.exists():
+        return
+    path.with_name(f"{path.name}.reached").touch()
+    gate = threading.Event()
+    while path.exists():
+        gate.wait(_HOLD_POLL_SECONDS)

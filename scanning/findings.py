@@ -28,8 +28,10 @@ from scanning.rows import (
     VulnerabilityFilter,
     VulnerabilityRow,
 )
+from tcss.text import clean_text
 
 MAX_PAGE_SIZE = 500
+_LONGEST_SEARCH = 255
 
 _Row = TypeVar("_Row")
 _EVERY_VULNERABILITY = VulnerabilityFilter()
@@ -67,11 +69,11 @@ def vulnerabilities_of(
         found = found.filter(severity__in=filters.severities)
     if filters.fixable is not None:
         found = found.exclude(fixed_version="") if filters.fixable else found.filter(fixed_version="")
-    if filters.text:
+    if text := _words(filters.text):
         found = found.filter(
-            Q(vulnerability__identifier__icontains=filters.text)
-            | Q(vulnerability__title__icontains=filters.text)
-            | Q(package__name__icontains=filters.text)
+            Q(vulnerability__identifier__icontains=text)
+            | Q(vulnerability__title__icontains=text)
+            | Q(package__name__icontains=text)
         )
     found = (
         found.select_related("package", "vulnerability")
@@ -99,10 +101,10 @@ def secrets_of(
     found = _secrets(image)
     if filters.severities:
         found = found.filter(severity__in=filters.severities)
-    if filters.name:
-        found = found.filter(title__icontains=filters.name)
+    if name := _words(filters.name):
+        found = found.filter(title__icontains=name)
     if filters.type:
-        found = found.filter(rule_id=filters.type)
+        found = found.filter(rule_id=_words(filters.type))
     layers = _layers(image)
     return _page(
         found.order_by("-severity", "title", "path", "start_line", "pk"),
@@ -121,7 +123,7 @@ def secret_types_of(image: Image) -> tuple[str, ...]:
 def packages_of(image: Image, text: str = "", *, offset: int = 0, limit: int = PAGE_SIZE) -> Page[PackageRow]:
     """A page of the image's packages by name; three queries."""
     found = InventoryPackage.objects.filter(inventory__images=image)
-    if text:
+    if text := _words(text):
         found = found.filter(
             Q(package__name__icontains=text) | Q(package__version__icontains=text) | Q(path__icontains=text)
         )
@@ -184,6 +186,11 @@ def category_results(image: Image) -> dict[Category, CategoryResult]:
     last = {row.category: row for row in rows}
     good = {row.category: row for row in rows.filter(state__in=GOOD_CATEGORY_STATES)}
     return {each: CategoryResult(each, good.get(each), last.get(each)) for each in Category}
+
+
+def _words(text: str) -> str:
+    """What somebody looks for, written as the columns have it: a NUL, which no column holds, as ``\\x00``."""
+    return clean_text(text, _LONGEST_SEARCH)
 
 
 def _secrets(image: Image) -> QuerySet[SecretFinding]:
