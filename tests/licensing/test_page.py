@@ -106,7 +106,9 @@ def test_the_log_is_paged_and_leads_back(monkeypatch: pytest.MonkeyPatch) -> Non
     assert listing.assignment_page(newer_than=pages[1].newer_than).newer_than is None
 
 
-@pytest.mark.parametrize("query", ["older=abc", "older=-1", "newer=999999999999999999", "older=" + "9" * 400, "older=¹"])
+@pytest.mark.parametrize(
+    "query", ["older=abc", "older=-1", "newer=999999999999999999", "older=" + "9" * 400, "older=¹"]
+)
 def test_a_senseless_position_shows_the_newest_or_nothing(viewer: Client, query: str) -> None:
     services.assign(tagged_images(1), None)
     assert viewer.get(f"{PAGE}?{query}").status_code == 200
