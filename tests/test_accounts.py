@@ -121,3 +121,13 @@ def test_no_command_takes_a_password_as_an_argument() -> None:
         run("create_user", "ada", "--password", GOOD)
     with pytest.raises((CommandError, TypeError)):
         run("create_administrator", "--password", GOOD)
+
+
+def test_an_account_that_is_there_stays_as_it_is_where_that_is_asked_for(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_text(GOOD)
+    command = ("create_user", "anna", "--role", "operator", "--password-file", str(file), "--if-absent")
+    assert "was made" in run(*command)
+    file.write_text("another-horse-battery-9")
+    assert "nothing was changed" in run(*command)
+    assert can_log_in("anna", GOOD)

@@ -18,6 +18,7 @@ from tcss.embedded.services import Services
 
 ROOT = Path(__file__).resolve().parents[2]
 ADMINISTRATOR = "admin"
+OPERATOR = "operator"
 # Easily confused letters and digits are left out: the password is read from a screen once.
 _PASSWORD_LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"  # noqa: S105
 
@@ -108,8 +109,7 @@ class Installation:
             return
         file = self.directory.secrets / "admin-password"
         if not file.exists():
-            groups = ("".join(secrets.choice(_PASSWORD_LETTERS) for _ in range(5)) for _ in range(4))
-            self.generated_password = "-".join(groups)
+            self.generated_password = _readable_password()
             self.directory.secret("admin-password", value=self.generated_password)
         self.set("TCSS_ADMIN_PASSWORD_FILE", str(file))
 
@@ -118,6 +118,10 @@ class Installation:
         if self.generated_password:
             self.generated_password = ""
             (self.directory.secrets / "admin-password").unlink()
+
+    def operator_password(self) -> Path:
+        """The file of the demo's operator's password, generated once."""
+        return self.directory.secret("operator-password", value=_readable_password())
 
     def launch(self, process: Process) -> Launch:
         """How a process of the table is started here."""
@@ -192,3 +196,7 @@ def _given(environment: dict[str, str], name: str) -> str:
         return Path(file).read_text(encoding="utf-8").strip()
     except OSError as error:
         raise StartError(f"{name}_FILE cannot be read: {error.strerror}.") from error
+
+
+def _readable_password() -> str:
+    return "-".join("".join(secrets.choice(_PASSWORD_LETTERS) for _ in range(5)) for _ in range(4))

@@ -11,7 +11,13 @@ from tcss.embedded.children import Child, run_to_end, wait_until
 from tcss.embedded.data_directory import lock, open_data_directory, room_warning
 from tcss.embedded.demo_registry import DemoRegistry, allow_loopback, install_demo_vulnerabilities
 from tcss.embedded.health import web_serves
-from tcss.embedded.installation import ADMINISTRATOR, Installation, Options, own_servers_wanted
+from tcss.embedded.installation import (
+    ADMINISTRATOR,
+    OPERATOR,
+    Installation,
+    Options,
+    own_servers_wanted,
+)
 from tcss.embedded.parent import adopt_orphans
 from tcss.embedded.problems import StartError, Terminal
 from tcss.embedded.processes import TABLE
@@ -50,6 +56,7 @@ class Supervisor:
         self._kept: dict[str, Kept] = {}
         self._services: Services | None = None
         self._tending = False
+        self._login = ""
         self._tended = self._logs_checked = 0.0
 
     def run(self, *, demo: bool) -> None:
@@ -169,6 +176,7 @@ class Supervisor:
             self._terminal.begin("Demo vulnerability database")
             install_demo_vulnerabilities(installation, self._pause)
             self._terminal.done()
+            self._prepare_operator(installation)
             command = installation.manage("demo", "--registry", registry.url, to_terminal=True)
             run_to_end(command, self._pause, seconds=3600)
         except StartError as problem:
@@ -176,12 +184,21 @@ class Supervisor:
 
     def _announce(self, installation: Installation) -> None:
         self._terminal.say(f"The console is ready: http://127.0.0.1:{installation.port}/")
+        if self._login:
+            self._terminal.say(self._login)
         if installation.generated_password:
             file = installation.directory.secrets / "admin-password"
             self._terminal.say(
                 f"Log in as {ADMINISTRATOR} with the password {installation.generated_password} "
                 f"(shown at the first start only; also in {file})."
             )
+
+    def _prepare_operator(self, installation: Installation) -> None:
+        """Makes the account the demo is looked at with; its password is said with the address at the end."""
+        file = installation.operator_password()
+        make = ("create_user", OPERATOR, "--role", "operator", "--password-file", str(file), "--if-absent")
+        run_to_end(installation.manage(*make), self._pause, seconds=120)
+        self._login = f"Log in as {OPERATOR} with the password {file.read_text(encoding='utf-8')} ({file})."
 
     def _keep(self, child: Child) -> None:
         self._kept[child.launch.name] = Kept(child)

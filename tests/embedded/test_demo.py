@@ -48,6 +48,9 @@ def test_the_demo_cut_off_in_a_scan_leaves_nothing_and_ends_scanned_when_started
         # Said only once, at the start that made the account.
         assert "Log in as admin" in first.said()
         assert "Log in as admin" not in said
+        # The demo is looked at as an operator, whose login is said each time.
+        (login,) = re.findall(r"Log in as operator with the password (\S+) \(", said)
+        assert login == (data / "secrets" / "operator-password").read_text()
         rows = _ROW.findall(said)
         assert len(rows) >= 20
         unscanned = [(image, status, cause) for image, status, cause in rows if status != "Scanned"]

@@ -3,6 +3,7 @@
 import os
 from typing import Any
 
+from django.contrib.auth.models import User
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from tcss.access import Role
@@ -22,9 +23,15 @@ class Command(BaseCommand):
         parser.add_argument("username")
         parser.add_argument("--role", choices=Role.values, default=Role.VIEWER)
         parser.add_argument("--password-file", help="A file that holds the password and nothing else.")
+        parser.add_argument(
+            "--if-absent", action="store_true", help="Leave an account of that name as it is."
+        )
 
     def handle(self, **options: Any) -> None:
         """Make it, or say why not."""
+        if options["if_absent"] and User.objects.filter(username=options["username"]).exists():
+            self.stdout.write(f"{options['username']} exists already; nothing was changed.")
+            return
         try:
             given = given_password(options["password_file"], os.environ)
             password = given or generate_password()
