@@ -26,7 +26,7 @@ class World:
     def image(self, name: str) -> Image:
         """The image that `repository:tag` names."""
         repository, _, tag = name.rpartition(":")
-        found = Tag.objects.get(repository_name=repository, name=tag).image
+        found = Tag.objects.get(registry=self.registry, repository_name=repository, name=tag).image
         assert found is not None
         return found
 

@@ -1,0 +1,67 @@
+"""What an engine's answer is worth to each category: found nothing and could not look stay apart."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from scanning.engines.protocol import DatabaseVersion, EngineVersion, PackageFact, ScanReport
+from scanning.examination import Examined, verdicts
+from scanning.models import Category, CategoryState
+from tcss.lifecycle import Failure
+
+REPORT = ScanReport("debian", "12.5", True, (), (), (), ())
+WHEN = datetime(2026, 11, 20, 6, 30, tzinfo=UTC)
+EXAMINED = Examined(
+    report=REPORT,
+    engine=EngineVersion("trivy", "0.76.0"),
+    database=DatabaseVersion(2, WHEN, None, None, "mirror/trivy-db:2"),
+    database_failure=None,
+    foreign_layers=0,
+)
+VULNERABILITIES, SENSITIVE, MALWARE = Category.VULNERABILITIES, Category.SENSITIVE, Category.MALWARE
+JAR = PackageFact("log4j", "2.14", "", "", "jar", "", "", "app.jar", "")
+
+
+def states(examined: Examined) -> dict[Category, str]:
+    return {category: verdict.state for category, verdict in verdicts(examined, Category).items()}
+
+
+def test_a_known_distribution_without_findings_is_scanned_with_its_database_named() -> None:
+    verdict = verdicts(EXAMINED, [VULNERABILITIES])[VULNERABILITIES]
+    assert (verdict.state, verdict.failure) == (CategoryState.SUCCEEDED, None)
+    assert (verdict.database_version, verdict.database_updated_at) == (
+        "mirror/trivy-db:2 2026-11-20 06:30",
+        WHEN,
+    )
+
+
+@pytest.mark.parametrize(
+    ("packages", "state"), [((), CategoryState.UNSUPPORTED), ((JAR,), CategoryState.SUCCEEDED)]
+)
+def test_an_unknown_distribution_is_unsupported_unless_it_holds_packages_of_languages(
+    packages: tuple[PackageFact, ...], state: CategoryState
+) -> None:
+    report = replace(REPORT, os_family="", os_name="", os_supported=None, packages=packages)
+    assert states(replace(EXAMINED, report=report))[VULNERABILITIES] == state
+    assert states(replace(EXAMINED, report=report))[SENSITIVE] == CategoryState.SUCCEEDED
+
+
+def test_a_database_that_failed_costs_the_vulnerabilities_alone() -> None:
+    failure = Failure("ENG_DB", "It is broken.", "Get another.")
+    ended = verdicts(replace(EXAMINED, database_failure=failure), [VULNERABILITIES, SENSITIVE])
+    assert (ended[VULNERABILITIES].state, ended[VULNERABILITIES].failure) == (CategoryState.FAILED, failure)
+    assert ended[SENSITIVE].state == CategoryState.SUCCEEDED
+
+
+def test_layers_kept_elsewhere_and_lists_that_were_cut_are_told_as_not_fully_scanned() -> None:
+    assert states(replace(EXAMINED, foreign_layers=2))[SENSITIVE] == CategoryState.PARTIAL
+    cut = replace(EXAMINED, report=replace(REPORT, truncated=("secrets",)))
+    assert states(cut) == {
+        VULNERABILITIES: CategoryState.SUCCEEDED,
+        SENSITIVE: CategoryState.PARTIAL,
+        MALWARE: CategoryState.FAILED,
+    }
+    failure = verdicts(cut, [SENSITIVE])[SENSITIVE].failure
+    assert failure is not None
+    assert failure.code == "ENG_PARTIAL"
