@@ -83,7 +83,8 @@ def database(name: str) -> dict[str, object]:
         raise SettingError(f"{name} must begin with postgres://")
     query = parse_qs(url.query)
     host = query.get("host", [unquote(url.hostname or "")])[0]
-    options: dict[str, object] = {"application_name": "tcss"}
+    # A database that does not answer must not hold a health probe, or a page, for minutes.
+    options: dict[str, object] = {"application_name": "tcss", "connect_timeout": 10}
     if "sslmode" in query:
         options["sslmode"] = query["sslmode"][0]
     return {
