@@ -17,7 +17,7 @@ from django.db.models.functions import Now
 
 from repositories.models import Registry, Repository, Sync, Tag
 from repositories.registries.failures import AccessRefusedError, RegistryError, TryLaterError
-from repositories.registries.protocol import ArtifactItem, ProjectItem, RepositoryItem
+from repositories.registries.protocol import ArtifactItem, ProjectItem, RepositoryItem, TagItem
 from repositories.services import connect, note_health, pull_client
 from repositories.sync_contents import read_contents
 from repositories.sync_tags import RepositoryTags, mark_missing, note_repository_error
@@ -204,11 +204,9 @@ class _Update:
         try:
             for chunk in _chunks(artifacts):
                 self._beat()
-                contents = read_contents(self._client, item.name, chunk, self._write)
-                for problem in contents.problems:
-                    self._listed.unread += 1
-                    self._listed.note(problem)
-                tags.update(chunk, contents)
+                unsettled = tags.unsettled(chunk)
+                if unsettled:
+                    self._update_tags(tags, item.name, unsettled)
                 self._show(
                     tags_seen=int(before["tags_seen"]) + tags.seen,
                     tags_new=int(before["tags_new"]) + tags.new,
@@ -223,6 +221,16 @@ class _Update:
             repositories_seen=int(before["repositories_seen"]) + 1,
             tags_missing=int(before["tags_missing"]) + tags.missing,
         )
+
+    def _update_tags(
+        self, tags: RepositoryTags, repository: str, unsettled: list[tuple[ArtifactItem, list[TagItem]]]
+    ) -> None:
+        artifacts = [artifact for artifact, _ in unsettled]
+        contents = read_contents(self._client, repository, artifacts, self._write)
+        for problem in contents.problems:
+            self._listed.unread += 1
+            self._listed.note(problem)
+        tags.update(unsettled, contents)
 
     def _mark_gone_repositories(self) -> None:
         """Mark the tags of repositories that a complete listing no longer shows."""

@@ -167,6 +167,14 @@ def test_the_newest_push_of_a_repository_is_its_latest(registry: Registry) -> No
         assert latest == ([newest] if newest else [])
 
 
+def test_a_newest_push_that_was_not_marked_is_marked_by_the_next_update(registry: Registry) -> None:
+    update(registry)
+    before = set(Tag.objects.filter(is_latest=True).values_list("pk", flat=True))
+    Tag.objects.update(is_latest=False)
+    update(registry)
+    assert set(Tag.objects.filter(is_latest=True).values_list("pk", flat=True)) == before
+
+
 def test_a_deleted_tag_is_marked_missing_and_unmarked_when_it_is_back(
     demo: DemoServer, registry: Registry
 ) -> None:
