@@ -60,7 +60,7 @@ def install_demo_vulnerabilities(installation: Installation, pause: Pause) -> No
     """Installs the small database of this checkout where there is no vulnerability database yet."""
     if (installation.directory.path / "vulnerability-db" / "current").exists():
         return
-    folder = str(installation.directory.path / NAME / "vulnerability-db")
+    folder = str(installation.directory.path / NAME / "demo-advisories")
     run_to_end(
         installation.module("demo-vulnerabilities", "demo.vulnerability_db", folder), pause, seconds=120
     )
