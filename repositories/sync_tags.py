@@ -57,10 +57,11 @@ class RepositoryTags:
             "pushed_at",
             "image_id",
             "missing_since",
+            "is_latest",
             "manifest__kind",
         )
         rows = Tag.objects.filter(repository=repository).values_list(*columns)
-        self._known = {name: _Known(*values) for name, *values in rows.iterator()}
+        self._known = {name: _Known(*values) for name, *values in rows}
         # A tag that moves while it is listed shows up twice; the later push is where it is now.
         self._seen: dict[str, datetime] = {}
         self._changed = False
