@@ -49,7 +49,7 @@ def assign(image_pks: Iterable[int], user: User | None) -> Assigned:
         lapse()
         wanted, already = _split_by_license(image_pks)
         licensed = _take_seats(entitlements, wanted, user)
-        Image.objects.filter(pk__in=licensed).update(is_licensed=True)
+        _mark(licensed, is_licensed=True)
     refused = wanted[len(licensed) :]
     log.info(
         "Images were licensed",
@@ -83,9 +83,16 @@ def lapse() -> int:
         if not images:
             return 0
         LicenseAssignment.objects.in_force().filter(image__in=images).update(lapsed_at=Now())
-        Image.objects.filter(pk__in=images).update(is_licensed=False)
+        _mark(images, is_licensed=False)
     log.info("Licenses lapsed with their entitlement", extra={"images": len(images)})
     return len(images)
+
+
+def _mark(image_pks: Iterable[int], *, is_licensed: bool) -> None:
+    """Write the images' summary column; their rows are locked in the order everybody locks them in."""
+    images = Image.objects.filter(pk__in=list(image_pks))
+    locked = list(images.select_for_update(no_key=True).order_by("pk").values_list("pk", flat=True))
+    Image.objects.filter(pk__in=locked).update(is_licensed=is_licensed)
 
 
 def _lock_entitlements_with_room() -> list[Entitlement]:
