@@ -79,4 +79,4 @@ def item_page(task: ScanTask, offset: int) -> ItemPage:
 
 def category_labels(task: ScanTask) -> tuple[str, ...]:
     """What the task looks for, in words."""
-    return tuple(str(Category(word).label) for word in task.categories)
+    return tuple(str(category.label) for category in Category if category in task.categories)

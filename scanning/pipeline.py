@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from django.conf import settings
-from django.db import DatabaseError, InterfaceError, transaction
+from django.db import DatabaseError, InterfaceError, connection, transaction
 from django.db.models.functions import Now
 
 from images.models import Image, Layer
@@ -62,9 +62,6 @@ def run(scan_pk: int) -> None:
         log.warning("A scan was taken away from this worker", extra={"scan": scan.pk})
     except CancelRequestedError:
         _end_cancelled(scan)
-    except (DatabaseError, InterfaceError):
-        # The row cannot be written now; its lease runs out and the reaper takes it up.
-        raise
     except Exception as error:  # noqa: BLE001 - any error has to end the row
         _end_badly(scan, error)
     failpoint("ended")
@@ -157,14 +154,20 @@ def _end_cancelled(scan: Scan) -> None:
 def _end_badly(scan: Scan, error: Exception) -> None:
     """Queue the scan again after an error that may pass, else end it with its cause."""
     failure, may_pass = _judged(error)
+    if isinstance(error, DatabaseError | InterfaceError):
+        # A deadlock is over by now; where the database is away the row cannot be written, and its lease runs
+        # out.
+        connection.close()
     log.warning(
         "A scan failed",
         extra={"scan": scan.pk, "attempt": scan.attempt, "code": failure.code},
         exc_info=error if failure is _UNEXPECTED else None,
     )
     with transaction.atomic():
-        row = Scan.objects.select_for_update().filter(pk=scan.pk, fence=scan.fence).first()
+        mine = Scan.objects.filter(pk=scan.pk, fence=scan.fence, state=State.RUNNING)
+        row = mine.select_for_update().first()
         if row is None:
+            # Ended after all: a commit whose answer was lost, or somebody else's doing.
             return
         if row.cancel_requested:
             Scan.objects.end(scan.pk, fence=scan.fence, state=State.CANCELLED)

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from django.db.models import Case, Count, F, Q, QuerySet, Sum, When
+from django.db.models import Case, Count, Exists, F, OuterRef, Q, QuerySet, Sum, When
 
 from repositories.models import Tag
-from scanning.models import CategoryState, Outcome, Scan, ScanTask, TaskItem
+from scanning.models import CategoryState, Outcome, Scan, ScanCategory, ScanTask, TaskItem
 from tcss.lifecycle import State
 
 _MOST_FAILURES = 50
@@ -131,7 +131,12 @@ def items_of(task: ScanTask) -> QuerySet[TaskItem]:
                 When(scan__state=State.RUNNING, then=1),
                 When(scan__state=State.QUEUED, then=2),
                 default=3,
-            )
+            ),
+            is_partial=Exists(
+                ScanCategory.objects.filter(
+                    scan=OuterRef("scan"), state__in=[CategoryState.FAILED, CategoryState.PARTIAL]
+                )
+            ),
         )
         .order_by("rank", "pk")
     )

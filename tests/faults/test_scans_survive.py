@@ -157,4 +157,5 @@ def test_an_image_that_kills_its_worker_is_tried_three_times_and_others_are_scan
 
 
 def _has_died(plant: Plant, times: int) -> bool:
-    return plant.log("scan").count("signal 9 (SIGKILL)") >= times
+    """The pool's own line about a dead child; the error of its task is another."""
+    return plant.log("scan").count("exited with 'signal 9 (SIGKILL)'") >= times
