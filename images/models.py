@@ -117,6 +117,8 @@ class Image(models.Model):
                 name="image_by_worst_severity",
             ),
             models.Index(fields=["-size", "-id"], name="image_by_size"),
+            models.Index(fields=["id"], condition=models.Q(malware_count__gt=0), name="image_with_malware"),
+            models.Index(fields=["id"], condition=models.Q(sensitive_count__gt=0), name="image_with_secrets"),
             models.Index(fields=["-built_at", "-id"], name="image_by_built"),
         ]
         constraints = [

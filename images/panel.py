@@ -6,10 +6,13 @@ from datetime import datetime
 
 from django.db.models import Count, Q, Sum
 
-from images.models import CategoryStatus, ScanStatus, Severity
+from images.models import NEVER, CategoryStatus, ScanStatus, Severity
 from repositories.models import Registry, Sync
 from scanning.services import scannable_images
 from tcss.lifecycle import State
+
+# Ends of a category after which its count means something.
+_LOOKED = (CategoryStatus.SCANNED, CategoryStatus.UNSUPPORTED, CategoryStatus.PARTIAL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +84,11 @@ def totals() -> Totals:
     counts = scannable_images().aggregate(
         images=Count("pk"),
         at_risk=Count("pk", filter=Q(worst_severity__gte=0)),
-        scanned=Count("pk", filter=~Q(vulnerabilities_status=CategoryStatus.NOT_SCANNED)),
+        scanned=Count("pk", filter=Q(last_scanned_at__gt=NEVER)),
         scanning=Count("pk", filter=Q(scan_status=ScanStatus.SCANNING)),
         failing=Count("pk", filter=Q(scan_status=ScanStatus.EXCEPTION)),
         unlicensed=Count("pk", filter=Q(is_licensed=False)),
-        malware_scanned=Count("pk", filter=~Q(malware_status=CategoryStatus.NOT_SCANNED)),
+        malware_scanned=Count("pk", filter=Q(malware_status__in=_LOOKED) | Q(malware_count__gt=0)),
         vulnerabilities=Sum("vulnerability_count", default=0),
         malware=Sum("malware_count", default=0),
         sensitive=Sum("sensitive_count", default=0),

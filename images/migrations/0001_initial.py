@@ -63,7 +63,7 @@ class Migration(migrations.Migration):
                 ('error_remedy', models.CharField(blank=True, max_length=500)),
             ],
             options={
-                'indexes': [models.Index(fields=['scan_status', 'id'], name='image_by_scan_status'), models.Index(fields=['-last_scanned_at', '-id'], name='image_by_last_scanned'), models.Index(fields=['-worst_severity', '-critical_count', '-high_count', '-id'], name='image_by_worst_severity'), models.Index(fields=['-size', '-id'], name='image_by_size'), models.Index(fields=['-built_at', '-id'], name='image_by_built')],
+                'indexes': [models.Index(fields=['scan_status', 'id'], name='image_by_scan_status'), models.Index(fields=['-last_scanned_at', '-id'], name='image_by_last_scanned'), models.Index(fields=['-worst_severity', '-critical_count', '-high_count', '-id'], name='image_by_worst_severity'), models.Index(fields=['-size', '-id'], name='image_by_size'), models.Index(condition=models.Q(('malware_count__gt', 0)), fields=['id'], name='image_with_malware'), models.Index(condition=models.Q(('sensitive_count__gt', 0)), fields=['id'], name='image_with_secrets'), models.Index(fields=['-built_at', '-id'], name='image_by_built')],
                 'constraints': [models.CheckConstraint(condition=models.Q(('worst_severity__gte', -1), ('worst_severity__lte', 5)), name='image_worst_severity_known'), models.CheckConstraint(condition=models.Q(('size__gte', 0)), name='image_size_not_negative')],
             },
         ),

@@ -31,6 +31,12 @@ def visible(value: object) -> str:
 
 
 @register.filter
+def written_time(value: str) -> str:
+    """A moment as somebody else wrote it (``2024-05-01T10:00:00Z``), to the minute."""
+    return visible(value)[:16].replace("T", " ", 1)
+
+
+@register.filter
 def short_digest(value: str) -> str:
     """The first 12 hex digits of a digest."""
     return short(value)

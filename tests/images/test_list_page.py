@@ -113,11 +113,11 @@ def test_the_panel_counts_every_image_id_once_and_charts_never(viewer: Client) -
     where = shelf.registry()
     both = shelf.image(
         "a", worst_severity=5, critical_count=2, vulnerability_count=2,
-        vulnerabilities_status=CategoryStatus.SCANNED,
+        vulnerabilities_status=CategoryStatus.SCANNED, last_scanned_at=shelf.START,
     )  # fmt: skip
     shelf.tag(where, "1", content=both)
     shelf.tag(where, "2", content=both)
-    shelf.tag(where, "3", content=shelf.image("b"))
+    shelf.tag(where, "3", content=shelf.image("b", vulnerabilities_status=CategoryStatus.FAILED))
     shelf.tag(where, "chart", kind=ArtifactKind.CHART)
     shelf.image("gone", worst_severity=5, critical_count=7)
     panel = viewer.get(PAGE).context["panel"].totals
