@@ -25,6 +25,8 @@ ACCOUNT = "robot$scanner"
 CATEGORIES = (Category.VULNERABILITIES, Category.SENSITIVE)
 _LOOK_SECONDS = 0.5
 _BAR_WIDTH = 30
+# Never set: between two looks at the tables there is nothing else to wait for.
+_PAUSE = threading.Event()
 
 _Seen = TypeVar("_Seen")
 
@@ -112,7 +114,6 @@ class Command(BaseCommand):
     ) -> None:
         """Show each new line until it is over; raises CommandError when that takes too long."""
         shown = ""
-        pause = threading.Event()
         while True:
             seen = look()
             if line(seen) != shown:
@@ -123,7 +124,7 @@ class Command(BaseCommand):
                 return
             if time.monotonic() > self._deadline:
                 raise CommandError(f"This took too long and goes on in the background. Last seen: {shown}")
-            pause.wait(_LOOK_SECONDS)
+            _PAUSE.wait(_LOOK_SECONDS)
 
     def _tell(self, registry: Registry) -> None:
         tags = (

@@ -1,0 +1,131 @@
+"""The commands: the vulnerability database, and the demo from nothing to scanned images."""
+
+import io
+from pathlib import Path
+
+import pytest
+from django.core.management import CommandError, call_command
+from pytest_django import Settings
+
+from demo.images import ROBOT
+from demo.server import DemoServer
+from demo.vulnerability_db import write_bundle
+from images.models import Image, ScanStatus
+from repositories import sync
+from repositories.models import Registry, Sync
+from scanning import installed, pipeline
+from scanning.management.commands import demo
+from scanning.models import Scan
+from tcss.lifecycle import State
+from tests.invariants import assert_invariants
+
+
+def run(*arguments: object) -> str:
+    output = io.StringIO()
+    call_command(*(str(argument) for argument in arguments), stdout=output)
+    return output.getvalue()
+
+
+def test_without_a_database_show_says_how_to_get_one(data_dir: Path) -> None:
+    with pytest.raises(CommandError, match=r"ENG_DB: .*download.*import"):
+        run("vulnerability_db", "show")
+
+
+def test_a_bundle_is_imported_and_shown_with_its_age(data_dir: Path, tmp_path: Path) -> None:
+    write_bundle(tmp_path / "db.tar.gz")
+    assert "db.tar.gz, schema 2" in run("vulnerability_db", "import", tmp_path / "db.tar.gz")
+    shown = run("vulnerability_db", "show")
+    assert "Made at: 2026-" in shown
+    assert str(installed.vulnerability_database().directory()) in shown
+
+
+def test_an_old_database_is_called_old(data_dir: Path, database: object, settings: Settings) -> None:
+    settings.DATABASE_STALE_DAYS = 0
+    assert "older than 0 days" in run("vulnerability_db", "show")
+
+
+@pytest.mark.parametrize("content", [b"", b"not an archive"])
+def test_a_bundle_that_is_none_is_refused_and_the_database_in_use_stays(
+    data_dir: Path, database: object, tmp_path: Path, content: bytes
+) -> None:
+    before = installed.vulnerability_database().directory()
+    (tmp_path / "db.tar.gz").write_bytes(content)
+    with pytest.raises(CommandError, match="ENG_DB"):
+        run("vulnerability_db", "import", tmp_path / "db.tar.gz")
+    assert installed.vulnerability_database().directory() == before
+
+
+def test_a_file_that_is_not_there_is_named(data_dir: Path, tmp_path: Path) -> None:
+    with pytest.raises(CommandError, match=r"nowhere\.tar\.gz"):
+        run("vulnerability_db", "import", tmp_path / "nowhere.tar.gz")
+
+
+def test_a_download_that_fails_says_why(data_dir: Path) -> None:
+    with pytest.raises(CommandError, match=r"ENG_DB: .*does not answer"):
+        run("vulnerability_db", "download", "--repository", "127.0.0.1:9/none:2")
+
+
+class _Workers:
+    """Stands for the workers: at every look of the command, one job that waits is done."""
+
+    def wait(self, seconds: float) -> None:
+        for each in Sync.objects.filter(state=State.QUEUED)[:1]:
+            sync.run(each.pk)
+        for scan in Scan.objects.filter(state=State.QUEUED)[:1]:
+            pipeline.run(scan.pk)
+
+
+@pytest.fixture
+def workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo, "_PAUSE", _Workers())
+
+
+@pytest.fixture
+def account(server: DemoServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    robot = server.catalog.account(ROBOT)
+    assert robot is not None
+    monkeypatch.setenv("DEMO_ROBOT_SECRET", robot.password)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_demo_ends_with_every_image_scanned_and_a_second_start_finds_it_so(
+    server: DemoServer, data_dir: Path, database: object, account: None, workers: None
+) -> None:
+    told = run("demo", "--registry", server.url)
+    images = Image.objects.filter(tags__isnull=False).distinct()
+    statuses = [image.scan_status for image in images]
+    assert statuses.count(ScanStatus.EXCEPTION) == 1
+    assert statuses.count(ScanStatus.SCANNED) == len(statuses) - 1 >= 14
+    assert "shop/api:2.3.0" in told
+    assert "IMG_DIGEST" in told
+    assert_invariants()
+    scans = Scan.objects.filter(state=State.SUCCEEDED).count()
+    run("demo", "--registry", server.url)
+    assert Registry.objects.count() == 1
+    assert Scan.objects.filter(state=State.SUCCEEDED).count() == scans
+
+
+@pytest.mark.django_db
+def test_the_demo_without_its_secret_says_what_is_missing(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DEMO_ROBOT_SECRET", raising=False)
+    monkeypatch.delenv("DEMO_ROBOT_SECRET_FILE", raising=False)
+    with pytest.raises(CommandError, match="DEMO_ROBOT_SECRET"):
+        run("demo", "--registry", "http://127.0.0.1:1")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_demo_registry_that_does_not_answer_is_told_with_its_code(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch, workers: None
+) -> None:
+    monkeypatch.setenv("DEMO_ROBOT_SECRET", "secret")
+    with pytest.raises(CommandError, match=r"REG_CONNECT|too long"):
+        run("demo", "--registry", "http://127.0.0.1:9", "--seconds", "60")
+
+
+def test_the_work_of_nobody_ends_with_the_deadline(
+    transactional_db: None, server: DemoServer, data_dir: Path, account: None
+) -> None:
+    with pytest.raises(CommandError, match="too long"):
+        run("demo", "--registry", server.url, "--seconds", "1")
