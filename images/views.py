@@ -1,7 +1,7 @@
 """The Repository Images page: the list, its live parts, its export and the actions on its rows."""
 
 from django.contrib import messages
-from django.http import HttpResponse, StreamingHttpResponse
+from django.http import HttpResponse, HttpResponseRedirect, StreamingHttpResponse
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.http import content_disposition_header, url_has_allowed_host_and_scheme
@@ -111,12 +111,18 @@ def image_cancel(request: Request) -> HttpResponse:
     return _tell(request, of_cancel(request_cancel(selection.image_pks, request.user), selection))
 
 
+class _SeeOther(HttpResponseRedirect):
+    """Look there with a GET, whatever this was."""
+
+    status_code = 303
+
+
 def _tell(request: Request, told: Told) -> HttpResponse:
-    """Back to where the form was, with what was done; 303 turns the POST into a GET everywhere."""
+    """Back to where the form was, with what was done."""
     level = messages.SUCCESS if told.done and not told.left else messages.WARNING
     messages.add_message(request, level, told.sentence)
     images = reverse("images:image-list")
     back = request.POST.get("back", "")
     if not (back.startswith(images) and url_has_allowed_host_and_scheme(back, allowed_hosts=None)):
         back = images
-    return HttpResponse(status=303, headers={"Location": back})
+    return _SeeOther(back)

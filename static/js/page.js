@@ -1,4 +1,4 @@
-// What every page has: the theme, copying a value.
+// What every page has: the theme, messages that can be dismissed, copying a value.
 
 const root = document.documentElement;
 
@@ -7,6 +7,11 @@ document.addEventListener("click", async (event) => {
     const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
     root.dataset.theme = dark ? "light" : "dark";
     document.cookie = `tcss_theme=${root.dataset.theme}; path=/; max-age=31536000; samesite=lax`;
+    return;
+  }
+  const dismiss = event.target.closest("[data-dismiss]");
+  if (dismiss) {
+    dismiss.closest(".notice").remove();
     return;
   }
   const copy = event.target.closest("[data-copy]");

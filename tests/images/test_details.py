@@ -263,3 +263,13 @@ def test_a_tab_costs_at_most_twelve_queries(
         )
     with django_assert_max_num_queries(12):
         viewer.get(f"/images/{tag.pk}/{tab}")
+
+
+def test_an_action_from_the_drawer_is_told_in_the_drawer(operator: Client, tag: Tag) -> None:
+    address = f"/images/{tag.pk}/"
+    Image.objects.update(is_licensed=True)
+    response = operator.post("/images/scan/", {"only": tag.pk, "back": address}, headers=HTMX, follow=True)
+    shown = text(response)
+    assert "Scan: 1 started." in shown
+    assert "hx-swap-oob" not in shown
+    assert "Cancel scanning" in shown
