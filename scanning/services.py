@@ -11,6 +11,7 @@ from django.db.models.functions import Now
 
 from images.models import Image, ScanStatus
 from repositories.models import Tag
+from scanning.bulk import insert_categories, insert_items, insert_scans
 from scanning.models import (
     Category,
     CategoryState,
@@ -18,7 +19,6 @@ from scanning.models import (
     Scan,
     ScanCategory,
     ScanTask,
-    TaskItem,
     TaskTrigger,
 )
 from scanning.summaries import refresh_summaries
@@ -35,7 +35,6 @@ _PRIORITIES = {
     TaskTrigger.COMMAND: 3,
     TaskTrigger.SCHEDULE: 9,
 }
-_BATCH = 2000
 
 
 class _Lock(IntEnum):
@@ -94,19 +93,8 @@ def request_scan(
     before = set(Scan.objects.active().filter(image__in=able).values_list("pk", flat=True))
     _end_those_being_cancelled(able)
     scans = _active_scans(able, _PRIORITIES[trigger])
-    _add_categories(scans.values(), wanted)
-    items = [
-        TaskItem(task=task, image_id=pk, outcome=Outcome.UNLICENSED)
-        if pk not in scans
-        else TaskItem(
-            task=task,
-            image_id=pk,
-            scan_id=scans[pk],
-            outcome=Outcome.JOINED if scans[pk] in before else Outcome.STARTED,
-        )
-        for pk in licensed
-    ]
-    TaskItem.objects.bulk_create(items, batch_size=_BATCH)
+    insert_categories(scans.values(), wanted)
+    insert_items(task.pk, [_item(pk, scans.get(pk), before) for pk in licensed])
     _show(able, ScanStatus.SCANNING)
     for scan_pk in sorted(set(scans.values()) - before)[:FIRST_BELLS]:
         ring(RUN_SCAN, scan_pk)
@@ -178,11 +166,7 @@ def _active_scans(image_pks: Collection[int], priority: int) -> dict[int, int]:
     scans: dict[int, int] = {}
     missing = sorted(image_pks)
     while missing:
-        Scan.objects.bulk_create(
-            [Scan(image_id=pk, priority=priority) for pk in missing],
-            ignore_conflicts=True,
-            batch_size=_BATCH,
-        )
+        insert_scans(missing, priority)
         rows = Scan.objects.active().filter(image__in=missing).select_for_update().order_by("pk")
         scans.update(rows.values_list("image_id", "pk"))
         # One that was there and ended before it could be locked leaves its image without a scan.
@@ -192,12 +176,10 @@ def _active_scans(image_pks: Collection[int], priority: int) -> dict[int, int]:
     return scans
 
 
-def _add_categories(scan_pks: Iterable[int], categories: Collection[Category]) -> None:
-    ScanCategory.objects.bulk_create(
-        [ScanCategory(scan_id=scan, category=category) for scan in scan_pks for category in categories],
-        ignore_conflicts=True,
-        batch_size=_BATCH,
-    )
+def _item(image_pk: int, scan_pk: int | None, active_before: Collection[int]) -> tuple[int, int | None, str]:
+    if scan_pk is None:
+        return image_pk, None, Outcome.UNLICENSED
+    return image_pk, scan_pk, Outcome.JOINED if scan_pk in active_before else Outcome.STARTED
 
 
 def _show(image_pks: Collection[int], status: ScanStatus) -> None:

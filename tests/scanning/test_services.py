@@ -123,7 +123,7 @@ def test_ten_thousand_images_take_a_few_statements_and_ring_a_few_bells(
         ) as queries,
     ):
         task = ask(pks, VULNERABILITIES, SENSITIVE)
-    assert len(queries) < 45
+    assert len(queries) < 20
     assert len(bells) == FIRST_BELLS
     assert totals_of([task])[task.pk] == Totals(queued=10_000)
     with CaptureQueriesContext(connection) as queries:
