@@ -141,10 +141,9 @@ def test_an_image_that_kills_its_worker_is_tried_three_times_and_others_are_scan
     for attempt in range(1, MAX_ATTEMPTS + 1):
         within(60, lambda n=attempt: _has_died(plant, n), f"attempt {attempt} has ended its worker")
         # A minute passes: the lease runs out.
-        Scan.objects.filter(pk=poison.pk, state=State.RUNNING).update(lease_until=Now())
-        within(
-            30, lambda: not Scan.objects.filter(pk=poison.pk, state=State.RUNNING).exists(), "it was noticed"
-        )
+        lost = Scan.objects.filter(pk=poison.pk, state=State.RUNNING, attempt=attempt)
+        assert lost.update(lease_until=Now()) == 1
+        within(30, lambda rows=lost: not rows.exists(), "it was noticed")
     poison.refresh_from_db()
     assert (poison.state, poison.error_code, poison.attempt) == (State.FAILED, "WORKER_LOST", MAX_ATTEMPTS)
     assert known.image("shop/api:2.3.0").scan_status == ScanStatus.EXCEPTION
