@@ -23,7 +23,13 @@ _LABEL_LENGTH = 1000
 # Values of environment variables and build arguments stand in the history in clear, and they hold passwords.
 # Kept are only the values of names that base images set and that say nothing secret.
 _HARMLESS = re.compile(r"(?:PATH|LANG|LC_ALL|LANGUAGE|HOME|TERM|TZ|DEBIAN_FRONTEND|[A-Z0-9_]*_?VERSION)\Z")
-_ASSIGNMENT = re.compile(r"""([A-Za-z_][A-Za-z0-9_.-]*)=("(?:[^"\\]|\\.)*"|'[^']*'|(?:[^\s\\"']|\\.)*)""")
+# A name is looked for at its beginning only: read anew from every letter, a long text takes minutes. A quote
+# that nobody closes hides the rest.
+_ASSIGNMENT = re.compile(
+    r"""(?<![^\s="'])([^\s="']+)=
+    (?: "(?:[^"\\]|\\.)*(?:"|\\?\Z) | '[^']*(?:'|\Z) | \\(?:.|\Z) | [^\s"'\\] )*""",
+    re.DOTALL | re.VERBOSE,
+)
 _ENV = re.compile(r"(?:/bin/sh -c #\(nop\)\s+)?(?:ENV|ARG)\s", re.IGNORECASE)
 _RUN_WITH_ARGS = re.compile(r"(?:RUN )?\|\d+ ")
 _OLD_ENV = re.compile(r"((?:/bin/sh -c #\(nop\)\s+)?ENV\s+([A-Za-z_][A-Za-z0-9_]*)\s+)(?!\S*=).*", re.DOTALL)

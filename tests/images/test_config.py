@@ -1,6 +1,7 @@
 """Reading image configs: what is kept, what is masked, and what nonsense does."""
 
 import json
+import time
 from datetime import UTC, datetime
 
 import pytest
@@ -104,6 +105,30 @@ def test_a_huge_history_is_bounded() -> None:
 )
 def test_values_of_variables_and_arguments_are_masked(instruction: str, shown: str) -> None:
     assert mask(instruction) == shown
+
+
+@pytest.mark.parametrize(
+    "instruction",
+    [
+        'ENV KEY=ab"CANARY"cd',
+        'ENV KEY="CANARY and no end',
+        "ENV KEY='CANARY and no end",
+        'ENV KEY="a \\" CANARY"',
+        "ENV my/key=CANARY 1KEY=CANARY",
+        "ENV KEY=\\\nCANARY",
+        "ARG KEY=it's CANARY",
+    ],
+)
+def test_no_way_of_quoting_shows_a_value(instruction: str) -> None:
+    assert "CANARY" not in mask(instruction)
+
+
+@pytest.mark.parametrize("word", ["a", "a.", "a=", 'A="\\', "A='", "\\", "ENV ", " "])
+def test_masking_takes_time_in_proportion_to_the_text(word: str) -> None:
+    crafted = config(history=[{"created_by": "ENV " + word * (16_000 // len(word))}] * 20)
+    began = time.process_time()
+    assert len(parse_config(crafted).history) == 20
+    assert time.process_time() - began < 2
 
 
 def body_of(config_digest: str, count: int = 3) -> ManifestBody:
