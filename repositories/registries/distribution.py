@@ -174,7 +174,10 @@ class DistributionClient:
 
     def _target(self, url: str, reply: Reply) -> str:
         """Where a redirect leads, if that is a place where blobs may be."""
-        target = urljoin(url, reply.header("Location"))
+        try:
+            target = urljoin(url, reply.header("Location"))
+        except ValueError:
+            target = ""
         origin = origin_of(target)
         if origin is None or not self._may_store(origin):
             raise BadAnswerError(

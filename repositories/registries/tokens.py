@@ -7,14 +7,15 @@ there only where that is the registry itself.
 import re
 import time
 from dataclasses import dataclass
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 from repositories.registries.answers import MalformedError, as_mapping
 from repositories.registries.client import RegistryHTTP, read_json
 from repositories.registries.failures import BadAnswerError
 from tcss.outbound_addresses import origin_of
 
-_PARAMETER = re.compile(r'([A-Za-z][A-Za-z0-9_-]*)="([^"\\]{0,2048})"')
+# A name is looked for at its beginning only: read anew from every letter, 64 KB of them take a minute.
+_PARAMETER = re.compile(r'(?<![A-Za-z0-9_-])([A-Za-z][A-Za-z0-9_-]*)="([^"\\]{0,2048})"')
 _TOKEN = re.compile(r"[\x21-\x7e]{1,65536}\Z")
 TOKEN_ANSWER_BYTES = 2**20
 _DEFAULT_LIFE_SECONDS = 60
@@ -80,7 +81,8 @@ class Tokens:
         assert self._service is not None  # noqa: S101 - header() asks only then
         realm, service = self._service
         query = urlencode({"service": service, "scope": f"repository:{repository}:pull"})
-        path = realm.removeprefix(str(self._http.origin)).partition("?")[0] or "/"
+        # The realm may write our own origin in another way, so only its path is taken.
+        path = urlsplit(realm).path or "/"
         # Whoever pulls asks again after passing errors; asking again here too would multiply the attempts.
         with self._http.open(f"{self._http.origin}{path}?{query}", self._http.basic()) as reply:
             answer = read_json(reply, limit=TOKEN_ANSWER_BYTES)

@@ -5,6 +5,7 @@ import hashlib
 import ipaddress
 import json
 import socket
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -101,6 +102,22 @@ def test_a_token_service_on_another_origin_gets_no_request(server: HostileServer
     assert not any("authorization" in asked.headers for asked in server.asked)
 
 
+def test_a_realm_written_in_another_way_leads_to_the_registry_itself(server: HostileServer) -> None:
+    server.answers["/v2/"] = challenge(f"HTTP://{server.host}:{server.port}/service/token?account=x#part")
+    server.answers["/service/token"] = http(200, b'{"token":"T0KEN"}')
+    with pytest.raises(AccessRefusedError):
+        puller(server.url).get_manifest("shop/web", digest_of(b""))
+    assert "/service/token?service=harbor-registry&scope=repository%3Ashop%2Fweb%3Apull" in server.targets()
+
+
+def test_a_challenge_of_64_kilobytes_is_read_at_once(server: HostileServer) -> None:
+    server.answers["/v2/"] = http(401, b"", WWW_Authenticate="Bearer " + "a" * 65_000)
+    began = time.process_time()
+    with pytest.raises(BadAnswerError):
+        puller(server.url, tries=1).get_manifest("shop/web", digest_of(b""))
+    assert time.process_time() - began < 2
+
+
 def storage_behind(server: HostileServer, storage: HostileServer, status: int = 307) -> None:
     server.answers["/v2/"] = challenge(f"{server.url}/service/token")
     server.answers["/service/token"] = http(200, b'{"token":"T0KEN","expires_in":1800}')
@@ -145,6 +162,8 @@ def test_a_manifest_is_never_fetched_from_elsewhere(server: HostileServer) -> No
         "http://127.0.0.1:5432/",
         "http://127.0.0.1:25/",
         "http://user:secret@127.0.0.1/",
+        "http://[",
+        "//[::1",
         "",
     ],
 )
