@@ -5,7 +5,6 @@ thousandth page costs what the first one does and no row is lost or doubled whil
 """
 
 import base64
-import binascii
 import json
 from dataclasses import dataclass
 from datetime import datetime
@@ -144,10 +143,11 @@ class Order:
             parsed = [_field(column).to_python(value) for column, value in zip(columns, values, strict=True)]
             for column, value in zip(columns, parsed, strict=True):
                 _field(column).run_validators(value)
-        except (ValueError, TypeError, ValidationError, binascii.Error, RecursionError) as error:
+            # What no column holds, the database refuses with an error of its own.
+            if any(value is None or b"\x00" in str(value).encode() for value in parsed):
+                raise InvalidCursorError("a value for every column")
+        except (ValueError, TypeError, ArithmeticError, ValidationError, RecursionError) as error:
             raise InvalidCursorError("not a cursor") from error
-        if any(value is None or "\x00" in str(value) for value in parsed):
-            raise InvalidCursorError("a value for every column")
         return Cursor(segment, tuple(parsed))
 
     def _columns(self, segment: int) -> list[str]:

@@ -16,7 +16,7 @@ from licensing.services import assign
 from scanning.models import Category, TaskTrigger
 from scanning.services import request_cancel, request_scan
 from tcss.access import permission_needed
-from tcss.http import Request, render_page
+from tcss.http import Request, page_shown, render_page
 
 # What a scan started from a row looks for.
 CATEGORIES = (Category.VULNERABILITIES, Category.SENSITIVE)
@@ -43,7 +43,7 @@ def image_list(request: Request) -> HttpResponse:
         # The address of what is shown, without the empty fields a form sends along.
         place = {name: request.GET[name] for name in ("after", "before") if name in request.GET}
         address = f"{request.path}{listing.url(**place)}".removesuffix("?")
-        if address != request.htmx.current_url_abs_path:
+        if address != page_shown(request):
             response["HX-Push-Url"] = address
     return response
 
@@ -123,6 +123,7 @@ def _tell(request: Request, told: Told) -> HttpResponse:
     messages.add_message(request, level, told.sentence)
     images = reverse("images:image-list")
     back = request.POST.get("back", "")
-    if not (back.startswith(images) and url_has_allowed_host_and_scheme(back, allowed_hosts=None)):
+    is_ours = back.startswith(images) and back.isprintable()
+    if not (is_ours and url_has_allowed_host_and_scheme(back, allowed_hosts=None)):
         back = images
     return _SeeOther(back)

@@ -14,6 +14,8 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from django_htmx.http import HttpResponseClientRedirect
 from django_htmx.middleware import HtmxDetails
 
+from tcss.http import page_shown
+
 _View = TypeVar("_View", bound=Callable[..., HttpResponseBase])
 
 
@@ -58,7 +60,7 @@ def to_login(request: HttpRequest) -> HttpResponse:
         # What was posted is gone; its address alone answers nothing.
         is_page = request.method in {"GET", "HEAD"}
         return redirect_to_login(request.get_full_path() if is_page else reverse("home"))
-    page = details.current_url_abs_path
+    page = page_shown(request)
     if not page or not url_has_allowed_host_and_scheme(page, allowed_hosts=None):
         page = reverse("home")
     return HttpResponseClientRedirect(redirect_to_login(page)["Location"])

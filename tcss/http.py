@@ -16,6 +16,14 @@ class Request(HttpRequest):
     htmx: HtmxDetails
 
 
+def page_shown(request: HttpRequest) -> str | None:
+    """The path of the page that htmx asks from, or None where it says none of ours, or nonsense."""
+    try:
+        return cast("Request", request).htmx.current_url_abs_path
+    except ValueError:
+        return None
+
+
 def render_page(
     request: HttpRequest,
     template: str,

@@ -134,3 +134,9 @@ def test_a_fragment_asked_for_without_login_moves_the_whole_page(client: Client)
         "/licenses/", headers={"HX-Request": "true", "HX-Current-URL": "https://evil.example/x"}
     )
     assert foreign["HX-Redirect"] == "/login/?next=/"
+
+
+@pytest.mark.parametrize("page", ["http://[", "http://[::1", "http://a]b/", "\\", "//evil.example"])
+def test_a_page_that_is_no_address_leads_to_the_first_page(client: Client, page: str) -> None:
+    headers = {"HX-Request": "true", "HX-Current-URL": page}
+    assert client.get("/licenses/", headers=headers)["HX-Redirect"] == "/login/?next=/"

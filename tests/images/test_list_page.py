@@ -103,6 +103,11 @@ def test_htmx_gets_the_list_alone_and_the_address_without_empty_fields(viewer: C
     assert "HX-Request" in response["Vary"]
 
 
+def test_a_current_page_that_is_no_address_costs_only_the_comparison_with_it(viewer: Client) -> None:
+    response = viewer.get("/images/", headers={"HX-Request": "true", "HX-Current-URL": "http://["})
+    assert response["HX-Push-Url"] == "/images/"
+
+
 def test_the_back_button_gets_the_whole_page(viewer: Client) -> None:
     shelf.registry()
     response = viewer.get(PAGE, headers={**HTMX, "HX-History-Restore-Request": "true"})
@@ -216,7 +221,11 @@ def test_cancelling_stops_what_is_scanning(operator: Client) -> None:
 
 
 @pytest.mark.parametrize(
-    "back", ["https://evil.example", "//evil.example/images/", "/admin/", "", "/images/\\@x"]
+    "back",
+    [
+        *("https://evil.example", "//evil.example/images/", "/admin/", "", "/images/\\@x"),
+        *("/images/?q=a\r\nX-Canary: 1", "/images/?q=\n", "/images/\0"),
+    ],
 )
 def test_an_action_leads_back_to_the_list_and_nowhere_else(operator: Client, back: str) -> None:
     location = operator.post("/images/scan/", {"back": back})["Location"]

@@ -115,13 +115,17 @@ def test_the_worst_come_first_when_sorted_by_risk(crowd: list[Tag]) -> None:
     "cursor",
     [
         *("nonsense", "W10", "WzBd", "WzAsMV0", "WzIsMSwxXQ", "W251bGwsbnVsbCxudWxsXQ", "%00", "-1"),
+        # [0,1e400,1] and others like it, a lone surrogate, and [1,Infinity].
+        *("WzAsMWU0MDAsMV0", "WzAsMSwxLDFlNDAwXQ", "WzAsIjIwMjQtMDEtMDEiLDFlNDAwXQ", "WzEsSW5maW5pdHld"),
+        "WzAsIlx1ZDgwMCIsImEiLDFd",
         *("%F0%9F%99%82", "WzAsIngiLCAxXQ", "WzAsIjIwMjQtMDEtMDEiLDk5OTk5OTk5OTk5OTk5OTk5OTk5OTldx"),
         "W" * 5000,
     ],
 )  # fmt: skip
 def test_a_cursor_that_is_none_shows_the_first_page(crowd: list[Tag], cursor: str) -> None:
-    for side in ("after", "before"):
-        assert names(f"{side}={cursor}") == names("")
+    for order in ("", "&sort=name", "&sort=size", "&sort=severity"):
+        for side in ("after", "before"):
+            assert names(f"{side}={cursor}{order}") == names(order)
 
 
 def test_helm_charts_and_signatures_are_listed_only_when_asked_for() -> None:
