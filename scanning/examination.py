@@ -105,7 +105,8 @@ def _judge_vulnerabilities(examined: Examined) -> Verdict:
     if examined.database_failure or not report.vulnerabilities_available:
         return Verdict(CategoryState.FAILED, examined.engine, examined.database_failure or _NO_DATABASE)
     state, failure = _completeness(examined, "packages", "matches")
-    if state == CategoryState.SUCCEEDED and not report.os_family and not report.packages:
+    # What packages of languages there are is looked at all the same, but nothing is known of the rest.
+    if state == CategoryState.SUCCEEDED and not report.os_family:
         state = CategoryState.UNSUPPORTED
     database = examined.database
     updated_at = database.updated_at if database else None
