@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from scanning.engines.protocol import EngineCancelled, EngineCrash, EngineTimeout
+from scanning.engines.protocol import EngineBomb, EngineCancelled, EngineCrash, EngineTimeout
 
 POLL_SECONDS = 0.5
 GRACE_SECONDS = 3.0
@@ -23,11 +23,15 @@ _prctl = getattr(ctypes.CDLL(None), "prctl", None)
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one run may use: wall-clock seconds, bytes of memory, bytes of answer on standard output."""
+    """What one run may use: wall-clock seconds, bytes of memory, of answer on standard output, and of files.
+
+    The files are those in the folder of the answer, which is the run's own.
+    """
 
     seconds: float
     memory_bytes: int
     output_bytes: int
+    scratch_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +54,8 @@ def run(
     """Run a command to its end, with standard output in the file `output` and nothing inherited.
 
     `keep_going` is asked about twice a second. The process leads a group of its own; the kernel kills it
-    when the thread that called this ends. Raises EngineTimeout, EngineCancelled, or EngineCrash when it
-    cannot be started or says more than it may.
+    when the thread that called this ends. Raises EngineTimeout, EngineCancelled, EngineBomb when it writes
+    more files than it may, or EngineCrash when it cannot be started or says more than it may.
     """
     _ask(keep_going)
     errors = output.with_name(output.name + ".err")
@@ -94,6 +98,7 @@ def _watch(
     process: subprocess.Popen[bytes], output: Path, limits: Limits, keep_going: Callable[[], bool]
 ) -> None:
     deadline = time.monotonic() + limits.seconds
+    measured_at = 0.0
     while True:
         left = deadline - time.monotonic()
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -106,12 +111,32 @@ def _watch(
             )
         if ended:
             return
+        began = time.monotonic()
+        if began >= measured_at:
+            if _size(output.parent) > limits.scratch_bytes:
+                raise EngineBomb(
+                    f"To look into the image takes more than {limits.scratch_bytes // 2**20} MiB of files: "
+                    "it was not looked at further.",
+                    "Look at what the image holds: it may have been made to exhaust whoever opens it.",
+                )
+            # A folder of very many files is not looked through all the time.
+            measured_at = time.monotonic() + 10 * (time.monotonic() - began)
         if time.monotonic() >= deadline:
             raise EngineTimeout(
                 f"The scan engine was not done after {limits.seconds:.0f} seconds and was ended.",
                 "Scan again when the machine is less busy, or raise the scan's time limit.",
             )
         _ask(keep_going)
+
+
+def _size(directory: Path) -> int:
+    """Bytes on the disk of everything in a folder, which may change meanwhile."""
+    size = 0
+    for folder, _, names in os.walk(directory):
+        for name in names:
+            with contextlib.suppress(OSError):
+                size += os.lstat(os.path.join(folder, name)).st_blocks * 512  # noqa: PTH118 - very many
+    return size
 
 
 def _ask(keep_going: Callable[[], bool]) -> None:

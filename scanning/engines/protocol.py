@@ -235,6 +235,12 @@ class ImageMalformed(EngineError):  # noqa: N818
     code = "IMG_MALFORMED"
 
 
+class EngineBomb(EngineError):  # noqa: N818
+    """The image's content grows beyond all measure when it is looked at."""
+
+    code = "IMG_BOMB"
+
+
 class EngineDiskFull(EngineError):  # noqa: N818
     """The engine ran out of space for its temporary files."""
 

@@ -25,6 +25,11 @@ REFUSED = frozenset({"0.69.4", "0.69.5", "0.69.6"})
 
 GIBIBYTE = 2**30
 MAX_ANSWER_BYTES = 96 * 2**20
+# Trivy writes large files of an image to the disk while it looks at them, and a sparse file of terabytes takes
+# ten kilobytes of a layer: what it may write is this much, and so many times what the layers have.
+SCRATCH_BYTES = GIBIBYTE
+_SCRATCH_RATIO = 2
+_DATABASE_BYTES = 32 * GIBIBYTE
 
 # Trivy's own network use is off altogether: layers and database are there before it starts.
 CONSTANT_OPTIONS = (
@@ -70,7 +75,7 @@ class Trivy:
         """What the program calls itself. Raises EngineError."""
         with self._run_directory() as directory:
             output = directory / "version"
-            limits = process.Limits(seconds=60, memory_bytes=2 * GIBIBYTE, output_bytes=2**20)
+            limits = process.Limits(60, 2 * GIBIBYTE, output_bytes=2**20, scratch_bytes=GIBIBYTE)
             ended = self._run(("--version",), directory, output, limits, _always)
             found = _VERSION_LINE.search(output.read_text(errors="replace"))
         if ended.exit_code != 0 or found is None:
@@ -96,7 +101,7 @@ class Trivy:
 
         Packages are always listed. Without a database the report says that vulnerabilities were not
         available. Raises EngineTimeout, EngineCancelled, EngineDatabaseError, EngineDiskFull,
-        ImageMalformed and EngineCrash.
+        EngineBomb, ImageMalformed and EngineCrash.
         """
         matching = vulnerabilities and database is not None
         scanners = [word for word, wanted in (("vuln", matching), ("secret", sensitive_data)) if wanted]
@@ -113,7 +118,8 @@ class Trivy:
                 # Trivy's own limit is soft and must not come first: the watchdog's message is the clear one.
                 "--timeout", f"{int(timeout_seconds) + 60}s", *CONSTANT_OPTIONS,
             )  # fmt: skip
-            limits = process.Limits(timeout_seconds, memory_bytes, MAX_ANSWER_BYTES)
+            scratch_bytes = SCRATCH_BYTES + _SCRATCH_RATIO * _content_bytes(layout)
+            limits = process.Limits(timeout_seconds, memory_bytes, MAX_ANSWER_BYTES, scratch_bytes)
             ended = self._run(arguments, directory, output, limits, keep_going)
             if ended.exit_code != 0:
                 raise scan_failure(ended)
@@ -139,7 +145,7 @@ class Trivy:
                 "--no-progress", "--disable-telemetry", "--skip-version-check", "--timeout",
                 f"{int(timeout_seconds) + 60}s", *(("--insecure",) if insecure else ()),
             )  # fmt: skip
-            limits = process.Limits(timeout_seconds, 4 * GIBIBYTE, MAX_ANSWER_BYTES)
+            limits = process.Limits(timeout_seconds, 4 * GIBIBYTE, MAX_ANSWER_BYTES, _DATABASE_BYTES)
             ended = self._run(arguments, directory, directory / "download", limits, keep_going)
             if ended.exit_code != 0:
                 raise download_failure(repository, ended)
@@ -183,6 +189,10 @@ class Trivy:
             limits=limits,
             keep_going=keep_going,
         )
+
+
+def _content_bytes(layout: Path) -> int:
+    return sum(blob.stat().st_size for blob in (layout / "blobs" / "sha256").glob("*"))
 
 
 def _always() -> bool:
