@@ -6,6 +6,8 @@ SHELL := /bin/sh
 PYTHON ?= python3
 export PYTHON
 BIN := .venv/bin
+# Many tests wait for processes and servers: twice as many run at once as there are processors.
+WORKERS ?= $$(( $$(nproc) * 2 ))
 # pytest's own options, as in: make test T="tests/test_text.py -n 0"
 T ?=
 
@@ -21,7 +23,7 @@ run: runtime ## The console, empty
 
 test: development ## Every check, then every test
 	@$(MAKE) --no-print-directory check
-	$(BIN)/python -m pytest -n auto $(T)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --durations 15 $(T)
 
 check: development ## Style, types, import contracts, templates, migrations, deployment
 	@sh tcss/embedded/check
