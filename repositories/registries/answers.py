@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 _EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
+_LAST_YEAR = 9000
 _LARGEST = 2**63 - 1
 
 
@@ -72,9 +73,9 @@ def size(item: Mapping[str, object], key: str) -> int:
 
 
 def moment(item: Mapping[str, object], key: str) -> datetime:
-    """A field's time, 1970 where it is absent or older than that; MalformedError when it is no time.
+    """A field's time, 1970 where it is absent or no year of ours; MalformedError when it is no time.
 
-    Registries say "never" with the year 1, which not every time zone can show.
+    Registries say "never" with the year 1. Near both ends of the calendar not every zone can show a time.
     """
     written = text(item, key, limit=64)
     if not written:
@@ -82,6 +83,7 @@ def moment(item: Mapping[str, object], key: str) -> datetime:
     try:
         found = datetime.fromisoformat(written)
         aware = found if found.tzinfo else found.replace(tzinfo=UTC)
-        return max(aware.astimezone(UTC), _EARLIEST)
+        moment = aware.astimezone(UTC)
+        return max(moment, _EARLIEST) if moment.year < _LAST_YEAR else _EARLIEST
     except (ValueError, OverflowError):
         raise MalformedError(f"{key} is no time") from None

@@ -25,8 +25,8 @@ REFUSED = frozenset({"0.69.4", "0.69.5", "0.69.6"})
 
 GIBIBYTE = 2**30
 MAX_ANSWER_BYTES = 96 * 2**20
-# Trivy writes large files of an image to the disk while it looks at them, and a sparse file of terabytes takes
-# ten kilobytes of a layer: what it may write is this much, and so many times what the layers have.
+# Trivy writes large files of an image to the disk while it looks at them, and a sparse file of terabytes
+# takes ten kilobytes of a layer: what it may write is this much, and so many times what the layers have.
 SCRATCH_BYTES = GIBIBYTE
 _SCRATCH_RATIO = 2
 _DATABASE_BYTES = 32 * GIBIBYTE

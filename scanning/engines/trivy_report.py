@@ -25,6 +25,7 @@ MAX_SECRETS = 20_000
 MAX_REFERENCES = 60
 SHORT, MIDDLE, LONG = 255, 2_048, 16_000
 MASK = "********"
+_FIRST_YEAR, _LAST_YEAR = 1900, 9000
 
 # Trivy stars only what its rule matched. What stands before may be a name, what stands after is the rest.
 _NAMED = re.compile(r"[\"']?[\w.-]{1,64}[\"']?\s{0,4}[:=]\s{0,4}[\"']?$")
@@ -240,13 +241,16 @@ def _number(value: object) -> int:
 
 
 def moment(value: object) -> datetime | None:
-    """An aware time of a report or of a database; None for anything else, and for the year 1 of "never"."""
+    """An aware time of a report or of a database; None for anything else, and for the year 1 of "never".
+
+    Near both ends of the calendar not every time zone can show a time, so those are none either.
+    """
     if not isinstance(value, str):
         return None
     try:
         parsed = datetime.fromisoformat(value)
     except ValueError:
         return None
-    if parsed.year == 1:
+    if not _FIRST_YEAR <= parsed.year < _LAST_YEAR:
         return None
     return parsed.astimezone(UTC) if parsed.tzinfo else parsed.replace(tzinfo=UTC)
