@@ -144,7 +144,11 @@ AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
 AXES_RESET_ON_SUCCESS = True
 AXES_LOCKOUT_TEMPLATE = "registration/locked_out.html"
 AXES_VERBOSE = False
-AXES_IPWARE_PROXY_COUNT = environment.integer("TCSS_PROXY_COUNT", 0, minimum=0, maximum=5) or None
+AXES_HANDLER = "tcss.throttle.LoginThrottle"
+AXES_CLIENT_IP_CALLABLE = "tcss.throttle.client_address"
+# Failed logins from one address within the cool-off, whatever the names.
+ADDRESS_FAILURE_LIMIT = 100
+TRUSTED_PROXY_COUNT = environment.integer("TCSS_PROXY_COUNT", 0, minimum=0, maximum=5)
 
 SESSION_COOKIE_AGE = 12 * 60 * 60
 SESSION_COOKIE_HTTPONLY = True

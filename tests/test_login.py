@@ -1,6 +1,7 @@
 """The way in and out: where it leads, what it does to the session, and what guessing comes to."""
 
 import pytest
+from axes.models import AccessAttempt
 from django.contrib.auth.models import Group, User
 from django.http import HttpResponse
 from django.test import Client
@@ -140,3 +141,32 @@ def test_a_fragment_asked_for_without_login_moves_the_whole_page(client: Client)
 def test_a_page_that_is_no_address_leads_to_the_first_page(client: Client, page: str) -> None:
     headers = {"HX-Request": "true", "HX-Current-URL": page}
     assert client.get("/licenses/", headers=headers)["HX-Redirect"] == "/login/?next=/"
+
+
+def test_one_address_that_tries_many_names_is_stopped(client: Client, ada: User, settings: Settings) -> None:
+    settings.ADDRESS_FAILURE_LIMIT = 30
+    answers = [log_in(client, "wrong", username=f"name{number}").status_code for number in range(30)]
+    assert answers == [200] * 29 + [429]
+    assert log_in(client).status_code == 429
+    assert log_in(Client(REMOTE_ADDR="203.0.113.9")).status_code == 302
+
+
+@pytest.mark.parametrize(
+    ("proxies", "forwarded", "address"),
+    [
+        (0, "203.0.113.1", "127.0.0.1"),
+        (1, "203.0.113.1", "203.0.113.1"),
+        (1, "198.51.100.1, 203.0.113.1", "203.0.113.1"),
+        (2, "198.51.100.1, 203.0.113.1, 10.0.0.1", "203.0.113.1"),
+        (2, "203.0.113.1", "127.0.0.1"),
+        (1, "<script>", "127.0.0.1"),
+        (1, "2001:DB8::1", "2001:db8::1"),
+        (1, "", "127.0.0.1"),
+    ],
+)
+def test_a_forged_header_hides_nobody(
+    client: Client, ada: User, settings: Settings, proxies: int, forwarded: str, address: str
+) -> None:
+    settings.TRUSTED_PROXY_COUNT = proxies
+    client.post("/login/", {"username": "ada", "password": "wrong"}, headers={"X-Forwarded-For": forwarded})
+    assert AccessAttempt.objects.get().ip_address == address
