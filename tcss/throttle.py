@@ -27,7 +27,7 @@ def client_address(request: HttpRequest) -> str:
         return connection
 
 
-class LoginThrottle(AxesDatabaseHandler):
+class LoginThrottle(AxesDatabaseHandler):  # type: ignore[misc]  # the package has no types
     """Axes' own count, and beside it that of all failures from one address, whatever the names."""
 
     def get_failures(self, request: HttpRequest, credentials: dict[str, Any] | None = None) -> int:
@@ -37,4 +37,4 @@ class LoginThrottle(AxesDatabaseHandler):
         )
         from_address: int = recent.aggregate(sum=Sum("failures_since_start", default=0))["sum"]
         share = from_address * settings.AXES_FAILURE_LIMIT // settings.ADDRESS_FAILURE_LIMIT
-        return max(super().get_failures(request, credentials), share)
+        return max(int(super().get_failures(request, credentials)), share)
