@@ -21,6 +21,9 @@ ADMINISTRATOR = "admin"
 OPERATOR = "operator"
 # Easily confused letters and digits are left out: the password is read from a screen once.
 _PASSWORD_LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"  # noqa: S105
+_FOR_THE_START = frozenset(
+    {"TCSS_ADMIN_PASSWORD", "TCSS_ADMIN_PASSWORD_FILE", "DEMO_OPERATOR_PASSWORD", "DEMO_ROBOT_SECRET"}
+)
 
 
 @dataclass(frozen=True)
@@ -133,6 +136,8 @@ class Installation:
         return self._launch(
             process.name,
             command[1:],
+            # What lasts for weeks need not know what only the commands of the start are for.
+            without=_FOR_THE_START,
             stop_signals=process.stop_signals,
             stop_seconds=process.stop_seconds,
         )
@@ -157,11 +162,12 @@ class Installation:
         stop_signals: tuple[signal.Signals, ...] = (signal.SIGTERM,),
         stop_seconds: float = 10.0,
         to_terminal: bool = False,
+        without: frozenset[str] = frozenset(),
     ) -> Launch:
         return Launch(
             name=name,
             command=[sys.executable, *arguments],
-            environment=self._environment,
+            environment={name: text for name, text in self._environment.items() if name not in without},
             log=self.directory.logs / f"{name}.log",
             directory=ROOT,
             stop_signals=stop_signals,

@@ -16,6 +16,7 @@ from tcss.embedded.valkey import Valkey
 # Crash recovery after a power cut may replay a good deal.
 _START_SECONDS = 120.0
 _STALE_SECONDS = 30.0
+_OURS = ("TCSS_", "DEMO_", "DATABASE_URL", "REDIS_URL")
 
 
 class Services:
@@ -31,6 +32,8 @@ class Services:
         with_valkey: bool = True,
     ) -> None:
         self._directory = directory
+        # Programs of others, one of which runs as another user: no secret of ours is theirs.
+        environment = {name: text for name, text in environment.items() if not name.startswith(_OURS)}
         self.postgres = PostgreSQL(directory, environment, durable=durable) if with_postgres else None
         self.valkey = Valkey(directory, environment, durable=durable) if with_valkey else None
         self.children: list[Child] = []
