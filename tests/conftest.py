@@ -56,13 +56,6 @@ def _prepare_environment() -> Services | None:
 _services = _prepare_environment()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begins with the tests that wait for real processes, so that none of them is left for the end."""
-    items.sort(
-        key=lambda item: not any(item.iter_markers("faults")) and not any(item.iter_markers("browser"))
-    )
-
-
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Ends the servers with the run."""
     global _services

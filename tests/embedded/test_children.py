@@ -8,11 +8,11 @@ import time
 from pathlib import Path
 
 import pytest
-from running_console import identity, within
 
 from tcss.embedded import children
 from tcss.embedded.children import Child, Launch, cap_log, run_to_end, stop, tail
 from tcss.embedded.problems import StartError
+from tests.embedded.running_console import identity, within
 
 # A process whose child asked to die with it; it prints the child's number and waits.
 _PARENT_AND_CHILD = """

@@ -4,7 +4,8 @@ import re
 from pathlib import Path
 
 import pytest
-from running_console import Console, descendants, still_there, within
+
+from tests.embedded.running_console import Console, descendants, still_there, within
 
 pytestmark = pytest.mark.faults
 

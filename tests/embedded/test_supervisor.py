@@ -8,9 +8,17 @@ from pathlib import Path
 
 import psycopg2
 import pytest
-from running_console import ROOT, Console, descendants, environment_for, started, still_there, within
 
 from tcss.embedded import host
+from tests.embedded.running_console import (
+    ROOT,
+    Console,
+    descendants,
+    environment_for,
+    started,
+    still_there,
+    within,
+)
 
 pytestmark = pytest.mark.faults
 

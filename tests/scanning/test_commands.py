@@ -11,6 +11,7 @@ from demo.images import ROBOT
 from demo.server import DemoServer
 from demo.vulnerability_db import write_bundle
 from images.models import Image, ScanStatus
+from licensing.models import Entitlement, EntitlementKind
 from repositories import sync
 from repositories.models import Registry, Sync
 from scanning import installed, pipeline
@@ -87,9 +88,14 @@ def account(server: DemoServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DEMO_ROBOT_SECRET", robot.password)
 
 
-@pytest.mark.django_db(transaction=True)
+@pytest.fixture
+def licenses(transactional_db: None) -> None:
+    """The entitlement of a fresh installation; a test that commits leaves the next one none."""
+    Entitlement.objects.get_or_create(kind=EntitlementKind.BUILT_IN, defaults={"quantity": 1000})
+
+
 def test_the_demo_ends_with_every_image_scanned_and_a_second_start_finds_it_so(
-    server: DemoServer, data_dir: Path, database: object, account: None, workers: None
+    server: DemoServer, data_dir: Path, database: object, account: None, workers: None, licenses: None
 ) -> None:
     told = run("demo", "--registry", server.url)
     images = Image.objects.filter(tags__isnull=False).distinct()
