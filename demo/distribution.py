@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import urlencode
 
 from demo.blobs import DIGEST, BlobMissingError, BlobStore
 from demo.catalog import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Account, Artifact, Catalog
 from demo.exchange import JSON_UTF8, Answer, FilePart, Request, error, json_answer
 from demo.identity import Tokens
+from demo.name_lists import Shape, listed, repository_names
 
 NAME = r"[a-z0-9]+(?:[._-]+[a-z0-9]+)*(?:/[a-z0-9]+(?:[._-]+[a-z0-9]+)*)*"
 MANIFEST = re.compile(rf"/v2/(?P<name>{NAME})/manifests/(?P<reference>[^/]+)")
@@ -52,13 +52,12 @@ class Distribution:
             return self._catalog(catalog, request)
         for pattern, serve in ((MANIFEST, self._manifest), (BLOB, self._blob), (TAGS, self._tags)):
             found = pattern.fullmatch(request.path)
-            if found is None:
-                continue
-            name = found["name"]
-            if "/" not in name:
-                refusal = error(400, "BAD_REQUEST", f"bad request: invalid repository name: {name}")
-                return Answer(refusal.status, refusal.headers, refusal.body, cookies=False)
-            return self._refusal(catalog, request, name) or serve(catalog, request, found.groupdict())
+            if found is not None:
+                refusal = self._refusal(catalog, request, found["name"])
+                return refusal or serve(catalog, request, found.groupdict())
+        return self._unrecognized(request)
+
+    def _unrecognized(self, request: Request) -> Answer:
         return _refused(f"un-recognized request: {request.method} {request.target}", "", known=False)
 
     def _base(self, request: Request) -> Answer:
@@ -68,15 +67,17 @@ class Distribution:
 
     def _refusal(self, catalog: Catalog, request: Request, name: str) -> Answer | None:
         """Why this request may not touch the repository, or None. Only reading is served."""
-        actions = "pull" if request.method in ("GET", "HEAD") else "pull,push"
-        actions = "delete" if request.method == "DELETE" else actions
+        if "/" not in name:
+            refusal = error(400, "BAD_REQUEST", f"bad request: invalid repository name: {name}")
+            return Answer(refusal.status, refusal.headers, refusal.body, cookies=False)
+        actions = ",".join(needed(request.method))
         if not request.credentials_sent:
             reason = "authorize header needed to send HEAD to repository"
             return _refused(reason, _challenge(request, f"repository:{name}:{actions}"))
         project = name.partition("/")[0]
         if catalog.project(project) is None:
             return _refused(f"project {project} not found", "")
-        wanted = "pull" if actions == "pull" else actions.rpartition(",")[2]
+        wanted = needed(request.method)[-1]
         granted = request.access.actions.get(name, frozenset()) if request.access else None
         if granted is None:
             granted = frozenset(self._granted(catalog, request.account, name))
@@ -94,8 +95,7 @@ class Distribution:
         repository = catalog.repository(names["name"])
         artifact = repository.find(names["reference"]) if repository else None
         if artifact is None:
-            joint = "@" if DIGEST.fullmatch(names["reference"]) else ":"
-            return error(404, "NOT_FOUND", f"artifact {names['name']}{joint}{names['reference']} not found")
+            return self._missing(names["name"], names["reference"])
         asked = request.headers.get("if-none-match", "").strip('"')
         if asked == artifact.digest:
             return Answer(status=304, headers={**VERSION, "Etag": f'"{artifact.digest}"'})
@@ -120,6 +120,11 @@ class Distribution:
             },
             body=content,
         )
+
+    def _missing(self, name: str, reference: str) -> Answer:
+        """What is said of a manifest that is not there."""
+        joint = "@" if DIGEST.fullmatch(reference) else ":"
+        return error(404, "NOT_FOUND", f"artifact {name}{joint}{reference} not found")
 
     def _blob(self, catalog: Catalog, request: Request, names: Mapping[str, str]) -> Answer:
         digest = names["reference"]
@@ -176,12 +181,7 @@ class Distribution:
         """All repository names: by password of an administrator only, never by token."""
         if request.account is None or not request.account.admin:
             return _refused("unauthorized to list catalog", 'Basic realm="harbor"')
-        found = sorted(
-            f"{project.name}/{repository.name}"
-            for project in catalog.projects
-            for repository in project.repositories
-            if repository.artifacts
-        )
+        found = repository_names(catalog)
         return _listed(request, found, lambda shown: {"repositories": shown})
 
     def token(self, catalog: Catalog, request: Request) -> Answer:
@@ -230,6 +230,13 @@ class Distribution:
         return [*(["pull"] if pull else []), *others]
 
 
+def needed(method: str) -> tuple[str, ...]:
+    """The actions a request's method asks a token for."""
+    if method == "DELETE":
+        return ("delete",)
+    return ("pull",) if method in ("GET", "HEAD") else ("pull", "push")
+
+
 def _keywords(headers: Mapping[str, str]) -> dict[str, str]:
     return {name.replace("-", "_"): value for name, value in headers.items()}
 
@@ -272,16 +279,9 @@ def _stretch(header: str, size: int) -> tuple[int, int]:
     return int(first), min(int(last) + 1 if last else size, size)
 
 
-def _listed(request: Request, found: list[str], shape: Callable[[list[str]], dict[str, Any]]) -> Answer:
-    """A list by `n` and `last`, the registry's own paging."""
+def _listed(request: Request, found: Sequence[str], shape: Shape) -> Answer:
+    """A list by `n` and `last`; without `n` all of it."""
     count = request.parameter("n")
     if count is not None and not count.isdigit():
         return error(400, "BAD_REQUEST", "the N must be a positive int type")
-    last = request.parameter("last")
-    rest = [name for name in found if last is None or name > last]
-    shown = rest if count is None else rest[: int(count)]
-    answer = json_answer(shape(shown), content_type=JSON_UTF8)
-    if count is None or not shown or len(shown) == len(rest):
-        return answer
-    query = urlencode({"last": shown[-1], "n": count})
-    return answer.with_headers(Link=f'<{request.path}?{query}>; rel="next"')
+    return listed(request, found, None if count is None else int(count), shape)

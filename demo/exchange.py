@@ -19,7 +19,10 @@ BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What a valid registry token allows: actions by full repository name."""
+    """What a valid registry token allows: actions by full repository name.
+
+    The registry's own list of names stands among them as `catalog`, which no repository can be called.
+    """
 
     subject: str
     actions: Mapping[str, frozenset[str]]
@@ -68,13 +71,17 @@ class FilePart:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Status, headers and body; `cookies` says whether Harbor's core made it (the proxy sets no session)."""
+    """Status, headers and body; `cookies` says whether Harbor's core made it (the proxy sets no session).
+
+    `set_cookies` are the values of its Set-Cookie headers, of which there may be several.
+    """
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes | FilePart = b""
     cookies: bool = True
     known: bool = True
+    set_cookies: tuple[str, ...] = ()
 
     def with_headers(self, **headers: str) -> Answer:
         """The same answer with more headers; an underscore in a name stands for a dash."""

@@ -9,18 +9,24 @@ import hmac
 import json
 import secrets
 import threading
+import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from demo.catalog import Account, Catalog
-from demo.exchange import Access
+from demo.exchange import Access, Answer, error, page
 
 
 class Tokens:
-    """Registry tokens: signed, short-lived, and revocable all at once so that tests can let them expire."""
+    """Registry tokens: signed, short-lived, and revocable all at once so that tests can let them expire.
 
-    def __init__(self) -> None:
+    `stranger` is the subject of a token for nobody in particular; None leaves the subject out.
+    """
+
+    def __init__(self, *, stranger: str | None = None) -> None:
+        self.stranger = stranger
         self.lifetime = timedelta(minutes=30)
         self._key = secrets.token_bytes(32)
         self._generation = 0
@@ -28,7 +34,7 @@ class Tokens:
     def issue(
         self, account: Account | None, service: str, access: Sequence[Mapping[str, object]] | None
     ) -> tuple[str, datetime]:
-        """A token for these accesses and the time it was made. A stranger's token has no subject."""
+        """A token for these accesses and the time it was made."""
         now = datetime.now(UTC)
         claims: dict[str, Any] = {
             "iss": "harbor-token-issuer",
@@ -39,8 +45,9 @@ class Tokens:
             "jti": f"{self._generation}-{secrets.token_hex(8)}",
             "access": access,
         }
-        if account:
-            claims["sub"] = account.name
+        subject = account.name if account else self.stranger
+        if subject is not None:
+            claims["sub"] = subject
         parts = [_pack(json.dumps(part).encode()) for part in ({"typ": "JWT", "alg": "HS256"}, claims)]
         signed = ".".join(parts)
         return f"{signed}.{self._sign(signed)}", now
@@ -61,7 +68,7 @@ class Tokens:
         allowed = {
             each["name"]: frozenset(each["actions"])
             for each in claims["access"] or []
-            if each["type"] == "repository"
+            if each["type"] in ("repository", "registry")
         }
         return Access(subject=claims.get("sub", ""), actions=allowed)
 
@@ -104,27 +111,59 @@ class Logins:
 class Sessions:
     """The `sid` cookie. A client that keeps it is asked for a CSRF token on everything but reading."""
 
+    proof_cookie = "_gorilla_csrf"
+    proof_header = "x-harbor-csrf-token"
+    distrust = error(403, "FORBIDDEN", "CSRF token invalid")
+
     def __init__(self) -> None:
         self._key = secrets.token_hex(16)
 
-    def cookies(self, headers: Mapping[str, str]) -> dict[str, str]:
-        """What an answer sets: the session at first, the CSRF cookie and token once it came back."""
+    def signed(self, answer: Answer, headers: Mapping[str, str]) -> Answer:
+        """The answer with a request's number and its cookies: the session first, then the CSRF token."""
+        more = {"X-Request-Id": headers.get("x-request-id", str(uuid.uuid4()))}
         sent = _cookies(headers)
+        made: tuple[str, ...] = ()
         if "sid" not in sent:
-            return {"Set-Cookie": f"sid={secrets.token_hex(16)}; Path=/; HttpOnly"}
-        token = {"X-Harbor-CSRF-Token": self._key, "Vary": "Cookie"}
-        if "_gorilla_csrf" not in sent:
-            token["Set-Cookie"] = (
-                f"_gorilla_csrf={self._key}; Path=/; Max-Age=43200; HttpOnly; SameSite=Strict"
-            )
-        return token
+            made = (_session(),)
+        else:
+            more |= {"X-Harbor-CSRF-Token": self._key, "Vary": "Cookie"}
+            if self.proof_cookie not in sent:
+                made = (self._proof("Path=/; Max-Age=43200; HttpOnly; SameSite=Strict"),)
+        return replace(answer, headers={**answer.headers, **more}, set_cookies=made)
 
-    def trusts(self, method: str, headers: Mapping[str, str]) -> bool:
-        """Whether a request may pass: reading, cookie-less, or with the token beside the cookies."""
+    def refusal(self, method: str, headers: Mapping[str, str]) -> Answer | None:
+        """None for reading, for the cookie-less, and for the token beside the cookies."""
         sent = _cookies(headers)
         if method in ("GET", "HEAD", "OPTIONS") or "sid" not in sent:
-            return True
-        return sent.get("_gorilla_csrf") == self._key == headers.get("x-harbor-csrf-token")
+            return None
+        trusted = sent.get(self.proof_cookie) == self._key == headers.get(self.proof_header)
+        return None if trusted else self.distrust
+
+    def _proof(self, attributes: str) -> str:
+        return f"{self.proof_cookie}={self._key}; {attributes}"
+
+
+class OlderSessions(Sessions):
+    """The cookies of Harbor 1.10: the session and, from all but the page for unknown paths, the token."""
+
+    proof_cookie = "_xsrf"
+    proof_header = "x-xsrftoken"
+    distrust = page(422, "Unprocessable Entity", cookies=True)
+    life = timedelta(hours=1)
+
+    def signed(self, answer: Answer, headers: Mapping[str, str]) -> Answer:
+        """The answer with the cookies the client did not send; requests have no numbers yet."""
+        sent = _cookies(headers)
+        made = [] if "sid" in sent else [_session()]
+        if self.proof_cookie not in sent and answer.known:
+            ends = f"{datetime.now(UTC) + self.life:%a, %d %b %Y %H:%M:%S} UTC"
+            seconds = int(self.life.total_seconds())
+            made.append(self._proof(f"Expires={ends}; Max-Age={seconds}; Path=/"))
+        return replace(answer, set_cookies=tuple(made))
+
+
+def _session() -> str:
+    return f"sid={secrets.token_hex(16)}; Path=/; HttpOnly"
 
 
 def _cookies(headers: Mapping[str, str]) -> dict[str, str]:

@@ -90,11 +90,7 @@ def user(account: Account) -> dict[str, Any]:
 
 def project(value: Project, account: Account | None, *, detail: bool = True) -> dict[str, Any]:
     """A project as that account sees it: the roles are the account's own."""
-    roles = None
-    if account and account.admin:
-        roles = [1]
-    elif account and not account.robot:
-        roles = _roles(account, value)
+    roles = role_ids(value, account)
     allowlist: dict[str, Any] = {"creation_time": moment(NEVER), "items": None, "update_time": moment(NEVER)}
     shown: dict[str, Any] = {
         "chart_count": 0,
@@ -116,7 +112,12 @@ def project(value: Project, account: Account | None, *, detail: bool = True) -> 
     return shown
 
 
-def _roles(account: Account, value: Project) -> list[int] | None:
+def role_ids(value: Project, account: Account | None) -> list[int] | None:
+    """The roles somebody has in a project; None for strangers and robots, who have none."""
+    if account is None or account.robot:
+        return None
+    if account.admin:
+        return [1]
     grants = [each for each in account.grants if each.project in (value.name, "*")]
     return [each.role_id for each in grants if each.role_id] or None
 

@@ -1,7 +1,7 @@
 """The demo registry as a running server: `python -m demo.server`, or `running()` inside a test.
 
-It listens on 127.0.0.1 only and answers as a Harbor 2.5 behind its nginx: the API, the registry, the token
-service, and the portal's page everywhere else.
+It listens on 127.0.0.1 only and answers as a Harbor 2.5, or a 1.10, behind its nginx: the API, the registry,
+the token service, and the portal's page everywhere else.
 """
 
 from __future__ import annotations
@@ -19,17 +19,23 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from http.server import ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from demo import images
 from demo.blobs import BlobStore
 from demo.catalog import Catalog, Repository
 from demo.distribution import Distribution, Pull
-from demo.exchange import Answer, Request, error, page
+from demo.docker_content import docker_content
+from demo.exchange import Answer, Request, page
 from demo.faults import Faults
+from demo.harbor1 import Harbor1
 from demo.harbor2 import Harbor2
-from demo.identity import Logins, Sessions, Tokens
+from demo.identity import Logins, OlderSessions, Sessions, Tokens
+from demo.registry1 import OlderDistribution
 from demo.wire import Handler
+
+Face = Literal["harbor1", "harbor2"]
+"""Which of the two the server answers as: Harbor 1.10 or Harbor 2.5."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +52,8 @@ class DemoServer(ThreadingHTTPServer):
     """The server, its content and its log. `catalog` may be replaced between any two requests.
 
     `external_url` is where the server believes to be, as an administrator configures it: the token realm
-    points there whatever Host a client sent.
+    points there whatever Host a client sent. `unannounced` are the types of longer bodies whose length the
+    server does not say beforehand; `folders` are paths that the proxy sends to themselves with a slash.
     """
 
     daemon_threads = True
@@ -59,13 +66,12 @@ class DemoServer(ThreadingHTTPServer):
         *,
         port: int = 0,
         certificate: tuple[Path, Path] | None = None,
+        face: Face = "harbor2",
     ) -> None:
         self.blobs = blobs
         self.catalog = catalog
         self.faults = Faults()
-        self.tokens = Tokens()
         self.logins = Logins()
-        self.sessions = Sessions()
         self.requests: list[Seen] = []
         self.unexpected: list[str] = []
         self.pulls: list[Pull] = []
@@ -78,32 +84,60 @@ class DemoServer(ThreadingHTTPServer):
             context.load_cert_chain(*certificate)
             self.socket = context.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
         self.external_url = self.url
-        self.harbor = Harbor2()
-        self.distribution = Distribution(blobs, self.tokens, self.pulls.append)
+        self._docker: tuple[Catalog, Catalog] | None = None
+        self.harbor: Harbor1 | Harbor2
+        self.distribution: Distribution
+        if face == "harbor1":
+            self.unannounced: tuple[str, ...] = ("text/plain",)
+            self.folders: tuple[str, ...] = ("/v2", "/api")
+            self.tokens = Tokens(stranger="")
+            self.sessions: Sessions = OlderSessions()
+            self.distribution = older = OlderDistribution(blobs, self.tokens, self.pulls.append)
+            self.harbor = Harbor1(blobs, older)
+        else:
+            self.unannounced = ("application/json",)
+            self.folders = ("/v2",)
+            self.tokens = Tokens()
+            self.sessions = Sessions()
+            self.distribution = Distribution(blobs, self.tokens, self.pulls.append)
+            self.harbor = Harbor2()
 
     @property
     def url(self) -> str:
         """Where the server is, without a slash at the end."""
         return f"{self.scheme}://127.0.0.1:{self.server_address[1]}"
 
+    @property
+    def content(self) -> Catalog:
+        """What is there to be seen: the catalog, and of it only what Harbor 1.10 can hold under that face."""
+        catalog = self.catalog
+        if isinstance(self.harbor, Harbor2):
+            return catalog
+        if self._docker is None or self._docker[0] is not catalog:
+            self._docker = catalog, docker_content(catalog, self.blobs)
+        return self._docker[1]
+
     def answer(self, request: Request) -> Answer:
         """The answer before any fault."""
-        if request.path == "/v2":
+        if request.path in self.folders:
             return Answer(
-                301, {"Location": f"{request.origin}/v2/", "Content-Type": "text/html"}, cookies=False
+                301,
+                {"Location": f"{request.origin}{request.path}/", "Content-Type": "text/html"},
+                cookies=False,
             )
         place = f"{request.path}/"
         if place.startswith(("/v1/", "/service/notifications/")):
             return page(404, "404 Not Found")
         if not place.startswith(("/api/", "/v2/", "/service/", "/c/")):
             return page(200, "Harbor")
-        if not self.sessions.trusts(request.method, request.headers):
-            return error(403, "FORBIDDEN", "CSRF token invalid")
+        refusal = self.sessions.refusal(request.method, request.headers)
+        if refusal:
+            return refusal
         request = self._identified(request)
         if request.path == "/service/token":
-            return self.distribution.token(self.catalog, request)
+            return self.distribution.token(self.content, request)
         if place.startswith("/v2/"):
-            return self.distribution.answer(self.catalog, request)
+            return self.distribution.answer(self.content, request)
         return self.harbor.answer(self._with_pulls(), request)
 
     def _identified(self, request: Request) -> Request:
@@ -114,8 +148,8 @@ class DemoServer(ThreadingHTTPServer):
         return replace(request, account=self.logins.account(self.catalog, authorization))
 
     def _with_pulls(self) -> Catalog:
-        """The catalog with the pull times and counts that this server saw itself."""
-        catalog = self.catalog
+        """The content with the pull times and counts that this server saw itself."""
+        catalog = self.content
         by_repository = operator.attrgetter("repository")
         for name, pulls in itertools.groupby(sorted(self.pulls, key=by_repository), key=by_repository):
             repository = catalog.repository(name)
@@ -178,6 +212,7 @@ def running(
     *,
     port: int = 0,
     certificate: tuple[Path, Path] | None = None,
+    face: Face = "harbor2",
 ) -> Iterator[DemoServer]:
     """A server in a thread of this process; without a catalog it holds the sample images.
 
@@ -185,7 +220,7 @@ def running(
     the server's own code is raised, so that no test mistakes it for a registry that misbehaves.
     """
     blobs = BlobStore(store_dir)
-    server = DemoServer(blobs, catalog or images.build(blobs), port=port, certificate=certificate)
+    server = DemoServer(blobs, catalog or images.build(blobs), port=port, certificate=certificate, face=face)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     try:
@@ -213,11 +248,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--port", type=int, default=0, help="port on 127.0.0.1; 0 takes a free one")
     parser.add_argument("--data", type=Path, required=True, help="directory of the blob store")
     parser.add_argument("--announce", type=Path, help="file that gets the server's address")
+    parser.add_argument("--face", choices=get_args(Face), default="harbor2", help="which Harbor to be")
     chosen = parser.parse_args(arguments)
     ended = threading.Event()
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, lambda *_: ended.set())
-    with running(chosen.data, port=chosen.port) as server:
+    with running(chosen.data, port=chosen.port, face=chosen.face) as server:
         announce(server.url, chosen.announce)
         ended.wait()
     return 0

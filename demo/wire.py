@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
-import uuid
 from collections.abc import Iterator
-from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -20,7 +18,7 @@ if TYPE_CHECKING:
 
 LONGEST_REQUEST_LINE = 8190
 CHUNKED_FROM = 2048
-"""Go announces no length for a body longer than its buffer, in bytes."""
+"""Go announces no length for a body longer than its buffer, in bytes, unless the handler does."""
 PIECE = 64 * 1024
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
@@ -83,10 +81,7 @@ class Handler(BaseHTTPRequestHandler):
             origin=self.server.external_url,
         )
         answer = self.server.answer(request)
-        if not answer.cookies:
-            return answer
-        more = {"X-Request-Id": headers.get("x-request-id", str(uuid.uuid4()))}
-        return replace(answer, headers={**answer.headers, **self.server.sessions.cookies(headers), **more})
+        return self.server.sessions.signed(answer, headers) if answer.cookies else answer
 
     def _skip_body(self) -> None:
         length = self.headers.get("Content-Length", "0")
@@ -99,12 +94,14 @@ class Handler(BaseHTTPRequestHandler):
         chunked = (
             isinstance(body, bytes)
             and size > CHUNKED_FROM
-            and kind.startswith("application/json")
+            and kind.startswith(self.server.unannounced)
             and not fault
         )
         self.send_response(answer.status)
         for name, text in answer.headers.items():
             self.send_header(name, text)
+        for cookie in answer.set_cookies:
+            self.send_header("Set-Cookie", cookie)
         if chunked and self.command != "HEAD":
             self.send_header("Transfer-Encoding", "chunked")
         elif "Content-Length" not in answer.headers and answer.status != 304:
