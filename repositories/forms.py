@@ -135,7 +135,7 @@ class RegistryForm(_ModelForm):
             raise forms.ValidationError("This is more than the certificates of a few authorities.")
         try:
             tls_context(verify=True, custom_ca=pem)
-        except (ssl.SSLError, ValueError):
+        except (ssl.SSLError, ValueError, TypeError):
             raise forms.ValidationError("This is no certificate in PEM form.") from None
         return pem
 

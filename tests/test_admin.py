@@ -223,6 +223,15 @@ def test_no_secret_is_shown(
 
 
 @pytest.mark.parametrize(
+    "query", ["password__startswith=g", "password__gt=A", "password=g", "name=%00", "kind__exact=%00"]
+)
+def test_a_filter_tells_nothing_of_a_secret_and_breaks_nothing(
+    support: Client, rows: dict[type[models.Model], models.Model], query: str
+) -> None:
+    assert support.get(f"{address(Registry)}?{query}").status_code == 400
+
+
+@pytest.mark.parametrize(
     "model",
     [page for page in PAGES if page._meta.app_label != "axes" and page not in {User, Entitlement}],
     ids=lambda model: model._meta.label,

@@ -182,6 +182,7 @@ def test_a_name_is_taken_whatever_its_case(
         ("hourly_pull_limit", "7", "not one of the available choices"),
         ("username", "a:b", "no colon"),
         ("custom_ca", "nonsense", "no certificate"),
+        ("custom_ca", "-----BEGIN CERTIFICATE----- é", "no certificate"),
         ("address", "harbor.example.org", "https://"),
         ("address", "https://u:p@harbor.example.org", "account out of the address"),
         ("password", "", "required"),
@@ -271,6 +272,22 @@ def test_all_image_repositories_are_updated_at_once(
     operator.post("/registries/sync/")
     assert list(Sync.objects.order_by("pk").values_list("registry", flat=True)) == [first.pk, second.pk]
     assert Sync.objects.earliest("pk") == joined
+
+
+@pytest.mark.parametrize(
+    ("back", "leads_to"),
+    [
+        ("/images/", "/images/"),
+        ("", "/registries/"),
+        ("//evil.example", "/registries/"),
+        ("/\\evil", "/registries/"),
+    ],
+)
+def test_a_data_update_of_all_leads_back_to_the_page_it_was_asked_for_on(
+    operator: Client, back: str, leads_to: str
+) -> None:
+    response = operator.post("/registries/sync/", {"back": back})
+    assert (response.status_code, response["Location"]) == (303, leads_to)
 
 
 def test_deleting_says_what_goes_and_what_stays(operator: Client, registry: Registry) -> None:
