@@ -1,10 +1,10 @@
 """The Repository Images page: the list, its live parts, its export and the actions on its rows."""
 
 from django.contrib import messages
-from django.http import HttpResponse, HttpResponseRedirect, StreamingHttpResponse
+from django.http import HttpResponse, StreamingHttpResponse
 from django.urls import reverse
 from django.utils import timezone
-from django.utils.http import content_disposition_header, url_has_allowed_host_and_scheme
+from django.utils.http import content_disposition_header
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from images.exports import csv_lines
@@ -16,7 +16,7 @@ from licensing.services import assign
 from scanning.models import Category, TaskTrigger
 from scanning.services import request_cancel, request_scan
 from tcss.access import permission_needed
-from tcss.http import Request, page_shown, render_page
+from tcss.http import Request, page_shown, render_page, see_other
 
 # What a scan started from a row looks for.
 CATEGORIES = (Category.VULNERABILITIES, Category.SENSITIVE)
@@ -111,19 +111,9 @@ def image_cancel(request: Request) -> HttpResponse:
     return _tell(request, of_cancel(request_cancel(selection.image_pks, request.user), selection))
 
 
-class _SeeOther(HttpResponseRedirect):
-    """Look there with a GET, whatever this was."""
-
-    status_code = 303
-
-
 def _tell(request: Request, told: Told) -> HttpResponse:
     """Back to where the form was, with what was done."""
     level = messages.SUCCESS if told.done and not told.left else messages.WARNING
     messages.add_message(request, level, told.sentence)
     images = reverse("images:image-list")
-    back = request.POST.get("back", "")
-    is_ours = back.startswith(images) and back.isprintable()
-    if not (is_ours and url_has_allowed_host_and_scheme(back, allowed_hosts=None)):
-        back = images
-    return _SeeOther(back)
+    return see_other(request, images, within=images)

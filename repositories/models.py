@@ -172,6 +172,10 @@ class SyncTrigger(models.TextChoices):
     COMMAND = "command", "Command line"
 
 
+class SyncQuerySet(LifecycleQuerySet["Sync"]):
+    """Questions about data updates."""
+
+
 class Sync(LifecycleModel):
     """One data update of one registry; at most one of a registry waits or runs."""
 
@@ -189,7 +193,7 @@ class Sync(LifecycleModel):
     tags_new = models.PositiveIntegerField(default=0)
     tags_missing = models.PositiveIntegerField(default=0)
 
-    objects = LifecycleQuerySet["Sync"].as_manager()
+    objects = SyncQuerySet.as_manager()
 
     class Meta:
         constraints = [

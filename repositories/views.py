@@ -24,7 +24,7 @@ from repositories.services import (
     test_connection,
 )
 from tcss.access import permission_needed
-from tcss.http import Request, render_page
+from tcss.http import Request, render_page, see_other
 
 LIST = "repositories:registry-list"
 DETAIL = "repositories:registry-detail"
@@ -181,4 +181,4 @@ def registry_sync_all(request: Request) -> HttpResponse:
     for registry in Registry.objects.order_by("name"):
         request_sync(registry, SyncTrigger.MANUAL, request.user)
     messages.info(request, "The data update of all image repositories has begun.")
-    return redirect(LIST)
+    return see_other(request, reverse(LIST), within=reverse("images:image-list"))

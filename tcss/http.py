@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from django.contrib.auth.models import User
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
+from django.utils.http import url_has_allowed_host_and_scheme
 from django_htmx.middleware import HtmxDetails
 
 
@@ -22,6 +23,20 @@ def page_shown(request: HttpRequest) -> str | None:
         return cast("Request", request).htmx.current_url_abs_path
     except ValueError:
         return None
+
+
+class _SeeOther(HttpResponseRedirect):
+    """Look there with a GET, whatever this was."""
+
+    status_code = 303
+
+
+def see_other(request: HttpRequest, default: str, *, within: str) -> HttpResponse:
+    """To the page under ``within`` that the posted form says it was on (``back``), else to ``default``."""
+    back = request.POST.get("back", "")
+    is_path = back.startswith(within) and back.isprintable()
+    is_ours = is_path and url_has_allowed_host_and_scheme(back, allowed_hosts=None)
+    return _SeeOther(back if is_ours else default)
 
 
 def render_page(

@@ -176,9 +176,7 @@ def test_nothing_found_and_not_looked_are_told_apart(viewer: Client) -> None:
         viewer.get(f"/images/{tags[fresh]}/vulnerabilities/")
     )
     assert "found no vulnerabilities" in text(viewer.get(f"/images/{tags[clean]}/vulnerabilities/"))
-    assert "distribution was not recognised" in text(
-        viewer.get(f"/images/{tags[strange]}/vulnerabilities/")
-    )
+    assert "distribution was not recognised" in text(viewer.get(f"/images/{tags[strange]}/vulnerabilities/"))
     assert "found no sensitive data" in text(viewer.get(f"/images/{tags[clean]}/sensitive/"))
     assert "No malware engine has looked" in text(viewer.get(f"/images/{tags[clean]}/malware/"))
 
