@@ -68,7 +68,8 @@ class BlobStore:
         self._parts = directory / "parts"
         self._locks = directory / "locks"
         for each in (self._raw, self._parts, self._locks):
-            each.mkdir(parents=True, exist_ok=True)
+            # The layers of private images are nobody else's on this machine.
+            each.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def lend(
         self, blob: Blob, target: Path, *, fetch: Fetch, pulse: Pulse, received: Callable[[int], None]

@@ -244,3 +244,9 @@ def test_a_killed_process_leaves_no_lock_and_no_half_layer(tmp_path: Path) -> No
     assert not store.has(digest(RAW))
     lend(store, blob_of(RAW, GZIPPED), tmp_path / "layer", FakeSource(GZIPPED))
     assert (tmp_path / "layer").read_bytes() == RAW
+
+
+def test_nobody_else_on_the_machine_reads_a_layer_or_a_part_of_one(store: BlobStore, tmp_path: Path) -> None:
+    lend(store, blob_of(RAW, GZIPPED), tmp_path / "layer", FakeSource(GZIPPED))
+    for folder in (tmp_path / "blobs").iterdir():
+        assert folder.stat().st_mode & 0o077 == 0, folder
