@@ -89,9 +89,11 @@ class Answer:
         return replace(self, headers={**self.headers, **more})
 
 
-def json_answer(value: object, *, status: int = 200, content_type: str = JSON, **headers: str) -> Answer:
-    """A JSON body as Harbor's API writes it: compact, with a newline at the end."""
-    body = json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
+def json_answer(
+    value: object, *, status: int = 200, content_type: str = JSON, end: str = "\n", **headers: str
+) -> Answer:
+    """A JSON body as Harbor's API writes it: compact, nearly always with a newline at the end."""
+    body = (json.dumps(value, separators=(",", ":"), ensure_ascii=False) + end).encode()
     return Answer(status=status, headers={"Content-Type": content_type}, body=body).with_headers(**headers)
 
 

@@ -176,8 +176,7 @@ class Harbor1:
         holder = next((each for each in catalog.projects if project_id(each) == int(wanted)), None)
         if holder is None:
             return error(404, f"project {int(wanted)} not found")
-        if not _may(request, holder, "repository:list"):
-            raise denied(request.account)
+        _require(request, holder, "repository:list")
         asked = pages(request)
         part = request.parameter("q") or ""
         rows = [
@@ -191,7 +190,7 @@ class Harbor1:
 
     def tags(self, catalog: Catalog, request: Request, names: Mapping[str, str]) -> Answer:
         """All tags of a repository at once; of one that is not there, an empty list."""
-        _holder(catalog, request, names["repository"], "tag:list")
+        _require(request, _holder(catalog, names["repository"]), "tag:list")
         place = catalog.repository(names["repository"])
         pairs = tags_of(place) if place else []
         label = request.parameter("label_id") or "0"
@@ -203,11 +202,12 @@ class Harbor1:
 
     def tag(self, catalog: Catalog, request: Request, names: Mapping[str, str]) -> Answer:
         """One tag, or a digest that passes for one and was never pushed or pulled under that name."""
+        holder = _holder(catalog, names["repository"])
         place = catalog.repository(names["repository"])
         artifact = place.find(names["tag"]) if place else None
         if artifact is None:
             return error(404, f"resource: {names['repository']}:{names['tag']} not found")
-        _holder(catalog, request, names["repository"], "artifact:read")
+        _require(request, holder, "artifact:read")
         name = next((each for each in artifact.tags if each.name == names["tag"]), None)
         if name is None:
             unnamed = {"push_time": moment(NEVER), "pull_time": moment(NEVER)}
@@ -220,7 +220,7 @@ class Harbor1:
         if version not in ("v1", "v2"):
             return error(400, "version should be v1 or v2")
         name, reference = names["repository"], names["tag"]
-        _holder(catalog, request, name, "artifact:read")
+        _require(request, _holder(catalog, name), "artifact:read")
         place = catalog.repository(name)
         artifact = place.find(reference) if place else None
         try:
@@ -251,14 +251,17 @@ def _may(request: Request, holder: Project, action: str) -> bool:
     return holder.public or (person is not None and person.may(action, holder.name))
 
 
-def _holder(catalog: Catalog, request: Request, name: str, action: str) -> Project:
-    """The project of a repository. Raises RefusedError (404, 401, 403)."""
-    holder = name.rpartition("/")[0] and name.partition("/")[0]
+def _require(request: Request, holder: Project, action: str) -> None:
+    if not _may(request, holder, action):
+        raise denied(request.account)
+
+
+def _holder(catalog: Catalog, name: str) -> Project:
+    """The project of a repository. Raises RefusedError (404)."""
+    holder = name.partition("/")[0] if "/" in name else ""
     found = catalog.project(holder)
     if found is None:
         raise RefusedError(error(404, f"project {holder} not found"))
-    if not _may(request, found, action):
-        raise denied(request.account)
     return found
 
 

@@ -127,12 +127,8 @@ class OlderDistribution(Distribution):
         if count > LARGEST_CATALOG_PAGE:
             reason = "invalid number of results requested"
             return error(400, "PAGINATION_NUMBER_INVALID", reason, detail={"n": count})
-        return listed(
-            request,
-            repository_names(catalog),
-            count,
-            lambda shown: {"repositories": shown or None},
-        )
+        names = repository_names(catalog, tagged=True)
+        return listed(request, names, count, lambda shown: {"repositories": shown or None}, end="")
 
     def token(self, catalog: Catalog, request: Request) -> Answer:
         """`/service/token`; a repository's name without a project makes the server stumble."""

@@ -113,9 +113,10 @@ class DemoServer(ThreadingHTTPServer):
         catalog = self.catalog
         if isinstance(self.harbor, Harbor2):
             return catalog
-        if self._docker is None or self._docker[0] is not catalog:
-            self._docker = catalog, docker_content(catalog, self.blobs)
-        return self._docker[1]
+        held = self._docker
+        if held is None or held[0] is not catalog:
+            held = self._docker = (catalog, docker_content(catalog, self.blobs))
+        return held[1]
 
     def answer(self, request: Request) -> Answer:
         """The answer before any fault."""

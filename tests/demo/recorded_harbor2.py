@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
 import re
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-from demo.blobs import BlobStore
 from demo.catalog import (
     PULL,
     READ,
@@ -28,8 +22,9 @@ from demo.catalog import (
     Repository,
     Tag,
 )
+from tests.demo.exchanges import ALL_RECORDINGS, Exchange, moment, placeholder, project, read
 
-RECORDINGS = Path(__file__).resolve().parents[3] / "shared" / "spec" / "recordings" / "harbor-2.5.0"
+RECORDINGS = ALL_RECORDINGS / "harbor-2.5.0"
 READER = frozenset(
     {
         "repository:pull",
@@ -46,55 +41,9 @@ ARTIFACT_PATH = re.compile(
 )
 
 
-@dataclass(frozen=True)
-class Exchange:
-    """One recorded request and its answer."""
-
-    group: str
-    number: int
-    name: str
-    via: str
-    method: str
-    path: str
-    sent: dict[str, str]
-    status: int
-    headers: dict[str, str]
-    body: bytes
-    claims: dict[str, Any] | None
-
-    @property
-    def label(self) -> str:
-        return f"{self.group}:{self.number} {self.name}: {self.method} {self.path[:120]}"
-
-    def json(self) -> Any:
-        return json.loads(self.body)
-
-
 def load(group: str) -> list[Exchange]:
     """All exchanges of one file, in the order they were made."""
-    found = []
-    for line in (RECORDINGS / f"{group}.jsonl").read_text(encoding="utf-8").splitlines():
-        entry = json.loads(line)
-        asked, answered = entry["request"], entry["response"]
-        body = (answered.get("body") or "").encode()
-        if answered.get("body_base64"):
-            body = base64.b64decode(answered["body_base64"])
-        found.append(
-            Exchange(
-                group=group,
-                number=entry["n"],
-                name=entry["name"],
-                via=entry["via"],
-                method=asked["method"],
-                path=asked["path"],
-                sent=dict(asked["headers"]),
-                status=answered["status"],
-                headers={name.lower(): text for name, text in answered["headers"]},
-                body=body,
-                claims=entry.get("jwt_claims"),
-            )
-        )
-    return found
+    return read(RECORDINGS / f"{group}.jsonl")
 
 
 def accounts() -> tuple[Account, ...]:
@@ -137,11 +86,6 @@ def accounts() -> tuple[Account, ...]:
             for name, secret, grant in robots
         ),
     )
-
-
-def moment(text: str) -> datetime:
-    """A recorded time."""
-    return datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
 
 
 def unquoted(name: str) -> str:
@@ -196,14 +140,7 @@ class Gathered:
         held = [self._repository(self.repositories[name]) for name in names]
         while len(held) < item["repo_count"]:
             held.append(Repository("secret", (placeholder(item["name"] + "/secret"),), id=10_000 + len(held)))
-        return Project(
-            item["name"],
-            tuple(held),
-            public=item["metadata"]["public"] == "true",
-            created=moment(item["creation_time"]),
-            updated=moment(item["update_time"]),
-            id=item["project_id"],
-        )
+        return project(item, held)
 
     def _repository(self, item: dict[str, Any]) -> Repository:
         artifacts = [
@@ -296,21 +233,6 @@ def signature(subject: str, item: dict[str, Any]) -> Artifact:
 def child(item: dict[str, Any]) -> Artifact:
     """A child of an index that was never opened."""
     return Artifact(item["child_digest"], "x/config", "x/manifest", 1, id=item["child_id"])
-
-
-def placeholder(name: str) -> Artifact:
-    """An artifact of a repository that was counted in the recordings but never opened."""
-    digest = "sha256:" + hashlib.sha256(name.encode()).hexdigest()
-    return Artifact(digest, "x/config", "x/manifest", 1, tags=(Tag("1", id=1),), id=1)
-
-
-def fill(store: BlobStore, exchanges: list[Exchange]) -> None:
-    """Keep every manifest and blob whose bytes were recorded whole."""
-    for exchange in exchanges:
-        digest = exchange.headers.get("docker-content-digest")
-        whole = exchange.status == 200 and exchange.method == "GET"
-        if digest and whole and "sha256:" + hashlib.sha256(exchange.body).hexdigest() == digest:
-            store.put(exchange.body)
 
 
 def recorded_catalog(exchanges: list[Exchange]) -> Catalog:

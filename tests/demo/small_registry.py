@@ -27,6 +27,7 @@ from demo.catalog import (
     Tag,
 )
 from demo.server import DemoServer
+from tests.demo.exchanges import joined
 
 ANY_MANIFEST = {"Accept": f"{OCI_MANIFEST}, {OCI_INDEX}"}
 START = datetime(2024, 5, 1, 10, tzinfo=UTC)
@@ -83,7 +84,7 @@ def ask(
         connection.request(method, path, headers=headers or {})
         answer = connection.getresponse()
         body = answer.read()
-        return Reply(answer.status, {name.lower(): text for name, text in answer.getheaders()}, body)
+        return Reply(answer.status, joined(answer.getheaders()), body)
     finally:
         connection.close()
 
@@ -103,7 +104,9 @@ def image(store: BlobStore, *tags: str, word: str = "image", day: int = 0, **cha
         "schemaVersion": 2,
         "mediaType": OCI_MANIFEST,
         "config": {"mediaType": OCI_CONFIG, "digest": store.put(config_bytes), "size": len(config_bytes)},
-        "layers": [{"mediaType": "application/octet-stream", "digest": layer, "size": len(LAYER)}],
+        "layers": [
+            {"mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": layer, "size": len(LAYER)}
+        ],
     }
     content = json.dumps(manifest).encode()
     pushed = START + timedelta(days=day)

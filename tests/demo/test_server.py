@@ -63,11 +63,15 @@ def test_speaks_https_with_the_certificate_it_is_given(tmp_path: Path) -> None:
         assert len(server.requests) == 1
 
 
-def test_runs_as_a_process_that_says_where_it_listens(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("face", "path"), [("harbor2", "/api/v2.0/projects"), ("harbor1", "/api/projects")])
+def test_runs_as_a_process_that_says_where_it_listens(tmp_path: Path, face: str, path: str) -> None:
     announced = tmp_path / "address"
-    command = [sys.executable, "-m", "demo.server", "--port", "0", "--data", str(tmp_path / "data")]
+    command = [sys.executable, "-m", "demo.server", "--port", "0", "--face", face]
     process = subprocess.Popen(
-        [*command, "--announce", str(announced)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        [*command, "--data", str(tmp_path / "data"), "--announce", str(announced)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     try:
         assert process.stdout is not None
@@ -75,7 +79,7 @@ def test_runs_as_a_process_that_says_where_it_listens(tmp_path: Path) -> None:
         url = announced.read_text(encoding="utf-8")
         assert line == f"listening on {url}"
         client = http.client.HTTPConnection(url.removeprefix("http://"), timeout=10)
-        client.request("GET", "/api/v2.0/projects")
+        client.request("GET", path)
         assert [each["metadata"]["public"] for each in json.load(client.getresponse())] == ["true"]
         client.close()
         process.send_signal(signal.SIGTERM)

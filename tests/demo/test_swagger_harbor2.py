@@ -6,17 +6,16 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
-import yaml
 
 from demo.blobs import BlobStore
 from demo.catalog import Accessory, Label
 from demo.server import DemoServer, running
+from tests.demo.described import fit, strict
 from tests.demo.recorded_harbor2 import RECORDINGS, load
 from tests.demo.small_registry import OPERATOR, ask, content, image
 
@@ -63,38 +62,9 @@ RECORDED = {
 }
 
 
-@cache
-def definitions() -> dict[str, Any]:
-    """The API's definitions, strict about keys: none that the description does not know."""
-    described = yaml.safe_load(SWAGGER.read_text(encoding="utf-8"))["definitions"]
-    for name, definition in described.items():
-        if name in FREE:
-            described[name] = {"type": "object"}
-        elif definition.get("type") == "object" and "properties" in definition:
-            for key in SINCE_REMOVED.get(name, ()):
-                definition["properties"].setdefault(key, {})
-            definition.setdefault("additionalProperties", False)
-    return tolerant(described)
-
-
-def tolerant(value: Any) -> Any:
-    """The description with null allowed for lists: Go writes an empty one so, as the recordings prove."""
-    if isinstance(value, list):
-        return [tolerant(each) for each in value]
-    if not isinstance(value, dict):
-        return value
-    made = {key: tolerant(each) for key, each in value.items()}
-    if made.get("type") == "array" or made.get("x-nullable"):
-        made["type"] = [made.get("type", "object"), "null"]
-    return made
-
-
 def check(kind: str, many: bool, value: Any) -> None:
     """Raise unless a value is what the description calls it."""
-    schema: dict[str, Any] = {"$ref": f"#/definitions/{kind}"}
-    if many:
-        schema = {"type": "array", "items": schema}
-    jsonschema.Draft4Validator({**schema, "definitions": definitions()}).validate(value)
+    fit(value, kind, many=many, definitions=strict(SWAGGER, SINCE_REMOVED, FREE))
 
 
 @pytest.fixture
