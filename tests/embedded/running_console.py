@@ -61,7 +61,13 @@ def environment_for(data: Path, **variables: str) -> dict[str, str]:
         for name, value in os.environ.items()
         if not name.startswith(("TCSS_", "PYTEST", "DATABASE_URL", "REDIS_URL", "DJANGO_"))
     }
-    return clean | {"TCSS_DATA_DIR": str(data), "TCSS_PORT": "0", "TCSS_SCAN_CONCURRENCY": "1"} | variables
+    settings = {
+        "TCSS_DATA_DIR": str(data),
+        "TCSS_PORT": "0",
+        "TCSS_SCAN_CONCURRENCY": "1",
+        "TCSS_DATABASE_UPDATES": "0",
+    }
+    return clean | settings | variables
 
 
 class Console:

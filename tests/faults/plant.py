@@ -57,6 +57,7 @@ class Plant:
             "TCSS_DATA_DIR": str(self.data_dir),
             "TCSS_ALLOWED_NETWORKS": "127.0.0.0/8",
             "TCSS_DISK_FLOOR_MB": "16",
+            "TCSS_DATABASE_UPDATES": "0",
             "TCSS_FAILPOINTS": failpoints,
         }
 
