@@ -323,3 +323,9 @@ def test_a_refused_form_says_so_on_a_page_of_ours(people: dict[str, User]) -> No
 def test_django_has_the_fixes_this_console_relies_on() -> None:
     # 5.2.17 closed a script injection in the admin's address widget.
     assert django.VERSION[:3] >= (5, 2, 17)
+
+
+def test_a_page_is_packed_for_a_browser_that_can_unpack_it() -> None:
+    plain, packed = Client().get("/login/"), Client().get("/login/", headers={"Accept-Encoding": "gzip"})
+    assert packed["Content-Encoding"] == "gzip"
+    assert len(packed.content) < len(plain.content)
