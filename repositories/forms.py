@@ -7,7 +7,7 @@ from django import forms
 
 from repositories.credentials import Secret
 from repositories.models import PULL_LIMITS, Network, Registry, RegistryKind, RegistryVersion
-from repositories.services import NO_V1, NO_V1_REMEDY
+from repositories.services import CHANGEABLE, NO_V1, NO_V1_REMEDY
 from tcss.outbound import tls_context
 from tcss.outbound_addresses import AddressFormError, parse_origin
 
@@ -43,7 +43,8 @@ class RegistryForm(_ModelForm):
         coerce=int,
         empty_value=None,
         choices=[("", "Unlimited"), *((str(limit), str(limit)) for limit in PULL_LIMITS)],
-        help_text="Images whose content may be pulled in an hour.",
+        help_text="Images whose content may be pulled in an hour. Kept with the connection; this release "
+        "does not slow down by it yet.",
     )
 
     class Meta:
@@ -77,19 +78,7 @@ class RegistryForm(_ModelForm):
             "custom_ca": "PEM certificates trusted for this one registry, beside the public authorities.",
         }
 
-    field_order = [
-        "name",
-        "kind",
-        "version",
-        "network",
-        "region",
-        "address",
-        "username",
-        "password",
-        "hourly_pull_limit",
-        "verify_tls",
-        "custom_ca",
-    ]
+    field_order = CHANGEABLE
 
     def __init__(self, *args: object, **fields: object) -> None:
         super().__init__(*args, **fields)  # type: ignore[arg-type]
