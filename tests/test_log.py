@@ -2,6 +2,9 @@
 
 import io
 import logging
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -37,3 +40,18 @@ def test_an_error_with_a_newline_cannot_forge_an_event(written: io.StringIO) -> 
     assert first.endswith("ERROR hostile: A scan failed")
     assert all(line.startswith("  | ") and line.isprintable() for line in rest)
     assert FORGED in written.getvalue()
+
+
+def test_a_worker_writes_its_events_with_their_fields_and_on_one_line() -> None:
+    program = (
+        "import django, logging; django.setup()\n"
+        "from tcss.celery import app\n"
+        "app.log.setup(loglevel='INFO')\n"
+        "logging.getLogger('hostile').warning('A layer was left out', extra={'layer': 'a\\nb'})\n"
+    )
+    environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "tcss.settings"}
+    ran = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+    )
+    (line,) = [line for line in ran.stderr.splitlines() if "A layer was left out" in line]
+    assert line.endswith("WARNING hostile: A layer was left out layer=a\\x0ab")
