@@ -37,6 +37,12 @@ def secret(name: str) -> str:
     return value
 
 
+def optional_secret(name: str) -> str:
+    """A secret as ``secret`` reads it, or an empty text where neither variable is set."""
+    is_set = os.environ.get(name, "").strip() or os.environ.get(f"{name}_FILE", "").strip()
+    return secret(name) if is_set else ""
+
+
 def boolean(name: str, *, default: bool) -> bool:
     """``1/true/yes/on`` or ``0/false/no/off``; anything else is an error."""
     value = os.environ.get(name, "").strip().lower()

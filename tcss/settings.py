@@ -18,6 +18,9 @@ SECRET_KEY = environment.secret("TCSS_SECRET_KEY")
 # Fernet keys that encrypt registry passwords; the first encrypts, all of them decrypt.
 FIELD_KEYS = environment.secret("TCSS_FIELD_KEYS").split()
 
+# What a scraper of /metrics shows as its bearer token; without one only people with a role see that page.
+METRICS_TOKEN = environment.optional_secret("TCSS_METRICS_TOKEN")
+
 DEBUG = False
 ALLOWED_HOSTS = environment.words("TCSS_ALLOWED_HOSTS", "127.0.0.1,localhost,[::1]")
 CSRF_TRUSTED_ORIGINS = [PUBLIC_URL]

@@ -3,16 +3,21 @@
 from dataclasses import asdict
 from functools import cache
 
+from django.conf import settings
 from django.contrib.auth.decorators import login_not_required
 from django.contrib.auth.views import LoginView, LogoutView
+from django.core.exceptions import PermissionDenied
 from django.db import Error as DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
+from django.utils.crypto import constant_time_compare
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
+from prometheus_client import CONTENT_TYPE_LATEST
 
 from tcss.access import permission_needed
+from tcss.metrics import exposition
 from tcss.status import status
 
 
@@ -62,6 +67,20 @@ def _require_current_schema() -> None:
 def statusz(_request: HttpRequest) -> HttpResponse:
     """What is old or stuck, for people and for monitors that log in."""
     return JsonResponse(asdict(status()), json_dumps_params={"indent": 2})
+
+
+@login_not_required
+@never_cache
+@require_safe
+def metrics(request: HttpRequest) -> HttpResponse:
+    """What is old or stuck, for Prometheus: to a scraper that shows the token, and to people with a role."""
+    shown = request.headers.get("Authorization", "")
+    is_scraper = bool(settings.METRICS_TOKEN) and constant_time_compare(
+        shown, f"Bearer {settings.METRICS_TOKEN}"
+    )
+    if not is_scraper and not request.user.has_perm("images.view_image"):
+        raise PermissionDenied("metrics")
+    return HttpResponse(exposition(), content_type=CONTENT_TYPE_LATEST)
 
 
 class Login(LoginView):

@@ -26,7 +26,8 @@ OPERATORS = frozenset({"operator", "administrator"})
 NOBODY: frozenset[str] = frozenset()
 
 # Open to everybody in the world; every other address leads to the login page first.
-PUBLIC = {"livez", "readyz", "login"}
+# /metrics asks for a token instead of a login.
+PUBLIC = {"livez", "readyz", "login", "metrics"}
 
 # name: who may GET it, who may POST to it. An address that is not here fails the test below.
 ALLOWED = {
@@ -34,6 +35,7 @@ ALLOWED = {
     "livez": (EVERYBODY, NOBODY),
     "readyz": (EVERYBODY, NOBODY),
     "statusz": (VIEWERS, NOBODY),
+    "metrics": (VIEWERS, NOBODY),
     "login": (EVERYBODY, EVERYBODY),
     "logout": (NOBODY, EVERYBODY),
     "images:image-list": (VIEWERS, NOBODY),

@@ -10,6 +10,7 @@ from django.db import OperationalError
 from django.db.migrations.recorder import MigrationRecorder
 from django.test import Client
 from django.utils import timezone
+from prometheus_client.parser import text_string_to_metric_families
 from pytest_django import DjangoAssertNumQueries, Settings
 
 from images.models import Image
@@ -191,3 +192,34 @@ def test_a_full_disk_is_told_even_before_the_data_folder_exists(
     assert "DISK_FULL" not in codes()
     settings.DISK_FLOOR_BYTES = 2**60
     assert "DISK_FULL" in codes()
+
+
+@pytest.mark.django_db
+def test_metrics_tell_a_scraper_with_the_token_what_waits(
+    client: Client, data_folder: Path, settings: Settings
+) -> None:
+    settings.METRICS_TOKEN = "a-long-token"
+    Scan.objects.create(image=Image.objects.create(image_id=f"sha256:{1:064x}"))
+    response = client.get("/metrics", headers={"Authorization": "Bearer a-long-token"})
+    assert response["Content-Type"].startswith("text/plain; version=")
+    samples = {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(response.content.decode())
+        for sample in family.samples
+    }
+    assert samples["tcss_jobs", "scan", "queued"] == 1
+    assert samples["tcss_jobs", "sync", "running"] == 0
+    assert samples["tcss_vulnerability_database_present",] == 0
+    assert ("tcss_vulnerability_database_age_seconds",) not in samples
+    assert samples["tcss_disk_floor_bytes",] == 1
+
+
+@pytest.mark.parametrize(
+    ("token", "shown"),
+    [("a-long-token", "Bearer a-wrong-token"), ("a-long-token", ""), ("", "Bearer "), ("", "")],
+)
+def test_metrics_are_refused_without_the_token(
+    client: Client, data_folder: Path, settings: Settings, token: str, shown: str
+) -> None:
+    settings.METRICS_TOKEN = token
+    assert client.get("/metrics", headers={"Authorization": shown}).status_code == 403
