@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING
 
 from django import forms
 
+from repositories.connections import NO_V1, NO_V1_REMEDY
 from repositories.credentials import Secret
 from repositories.models import PULL_LIMITS, Network, Registry, RegistryKind, RegistryVersion
-from repositories.services import CHANGEABLE, NO_V1, NO_V1_REMEDY
+from repositories.services import CHANGEABLE
 from tcss.outbound import tls_context
 from tcss.outbound_addresses import AddressFormError, parse_origin
 

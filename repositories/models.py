@@ -45,7 +45,47 @@ class Health(models.TextChoices):
 PULL_LIMITS = (5, 10, 20, 50, 100, 500, 1000)
 
 
-class Registry(models.Model):
+class HealthFields(models.Model):
+    """What the last contact with the other side showed."""
+
+    health = models.CharField(max_length=8, choices=Health.choices, default=Health.UNKNOWN)
+    health_code = models.CharField(max_length=32, blank=True)
+    health_reason = models.CharField(max_length=500, blank=True)
+    health_remedy = models.CharField(max_length=500, blank=True)
+    health_checked_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        abstract = True
+
+
+class CloudSite(models.TextChoices):
+    """Which of Tencent Cloud's two sites an account belongs to; their API hosts differ."""
+
+    CHINA = "china", "Tencent Cloud (China)"
+    INTERNATIONAL = "intl", "Tencent Cloud (International)"
+
+
+class CloudAccount(HealthFields):
+    """A Tencent Cloud account whose TCR instances and CCR regions appear as built-in connections."""
+
+    site = models.CharField(max_length=8, choices=CloudSite.choices, default=CloudSite.CHINA)
+    secret_id = models.CharField("secret ID", max_length=128, unique=True)
+    secret_key = EncryptedTextField()
+    regions = models.JSONField(default=list, help_text="Region names; empty means every region TCR is in.")
+    # CCR has no tokens: its one user name and password are the same in every region.
+    personal_username = models.CharField("CCR username", max_length=255, blank=True)
+    personal_password = EncryptedTextField(null=True)
+    discovered_at = models.DateTimeField("instances last listed", null=True, blank=True)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        verbose_name = "Tencent Cloud account"
+
+    def __str__(self) -> str:
+        return self.secret_id
+
+
+class Registry(HealthFields):
     """One server we connect to, and how; the page calls it an image repository."""
 
     name = models.CharField("instance name", max_length=64)
@@ -65,15 +105,28 @@ class Registry(models.Model):
     custom_ca = models.TextField(
         "custom CA", blank=True, help_text="PEM certificates trusted for this one registry."
     )
-    health = models.CharField(max_length=8, choices=Health.choices, default=Health.UNKNOWN)
-    health_code = models.CharField(max_length=32, blank=True)
-    health_reason = models.CharField(max_length=500, blank=True)
-    health_remedy = models.CharField(max_length=500, blank=True)
-    health_checked_at = models.DateTimeField(null=True, blank=True)
+    # A built-in connection belongs to an account and is one TCR instance, or CCR in one region.
+    account = models.ForeignKey(
+        CloudAccount, models.CASCADE, null=True, blank=True, related_name="registries"
+    )
+    instance_id = models.CharField(max_length=64, blank=True)
+    # Pushes are announced to /webhooks/<webhook_id>/ with a token of which only the hash is kept.
+    webhook_id = models.CharField(max_length=43, unique=True, null=True, blank=True)
+    webhook_token_hash = models.CharField(max_length=64, blank=True)
+    webhook_heard_at = models.DateTimeField("last webhook", null=True, blank=True)
     last_synced_at = models.DateTimeField("last data update", null=True, blank=True)
     generation = models.PositiveIntegerField(
         default=0, help_text="Number of the last data update that began."
     )
+    sync_cursor = models.CharField(
+        max_length=REPOSITORY_LENGTH,
+        blank=True,
+        help_text="Where a data update that the end of the night cut short goes on.",
+    )
+    removal_held_since = models.DateTimeField(
+        null=True, blank=True, help_text="Too many images are gone at once: somebody has to confirm it."
+    )
+    removal_held_count = models.PositiveIntegerField(default=0)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
     class Meta:
@@ -85,10 +138,20 @@ class Registry(models.Model):
                 violation_error_message="This instance name is taken.",
             ),
             models.CheckConstraint(condition=~models.Q(name=""), name="registry_has_a_name"),
+            models.UniqueConstraint(
+                fields=["account", "kind", "region", "instance_id"],
+                condition=models.Q(account__isnull=False),
+                name="registry_built_in_once",
+            ),
         ]
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def is_built_in(self) -> bool:
+        """Whether it came from a cloud account rather than from a person."""
+        return self.account_id is not None
 
     @property
     def host(self) -> str:
@@ -137,6 +200,12 @@ class Tag(models.Model):
     missing_since = models.DateTimeField(
         null=True, blank=True, help_text="Not in the data updates since then."
     )
+    absent_at = models.DateTimeField(
+        null=True, blank=True, help_text="When a complete data update of the whole registry first missed it."
+    )
+    removed_at = models.DateTimeField(
+        null=True, blank=True, help_text="Hidden since then; kept for a while, in case it comes back."
+    )
     search = models.GeneratedField(
         expression=Lower(
             Concat("repository_name", models.Value(":"), "name", models.Value(" "), "manifest_digest")
@@ -152,6 +221,11 @@ class Tag(models.Model):
             models.Index(fields=["-pushed_at", "-id"], name="tag_by_pushed"),
             models.Index(fields=["repository_name", "name", "id"], name="tag_by_name"),
             models.Index(fields=["registry", "seen_generation"], name="tag_by_generation"),
+            models.Index(
+                fields=["registry", "missing_since"],
+                condition=models.Q(missing_since__isnull=False),
+                name="tag_missing",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -185,6 +259,9 @@ class Sync(LifecycleModel):
         settings.AUTH_USER_MODEL, models.SET_NULL, null=True, blank=True, related_name="+"
     )
     generation = models.PositiveIntegerField(default=0)
+    night = models.DateField(null=True, blank=True, help_text="The night whose update this is.")
+    stop_at = models.DateTimeField(null=True, blank=True, help_text="It takes no new page after that.")
+    is_partial = models.BooleanField(default=False, help_text="Only what webhooks named is listed.")
     stage = models.CharField(max_length=120, blank=True)
     projects_seen = models.PositiveIntegerField(default=0)
     repositories_total = models.PositiveIntegerField(default=0)
@@ -192,12 +269,18 @@ class Sync(LifecycleModel):
     tags_seen = models.PositiveIntegerField(default=0)
     tags_new = models.PositiveIntegerField(default=0)
     tags_missing = models.PositiveIntegerField(default=0)
+    tags_removed = models.PositiveIntegerField(default=0)
+    manifests_read = models.PositiveIntegerField(default=0)
+    is_complete = models.BooleanField(
+        default=False, help_text="The whole registry was listed, without an error or a cut."
+    )
 
     objects = SyncQuerySet.as_manager()
 
     class Meta:
         constraints = [
             models.UniqueConstraint("registry", condition=models.Q(state__in=ACTIVE), name="sync_one_active"),
+            models.UniqueConstraint("registry", "night", name="sync_once_a_night"),
         ]
         indexes = [
             models.Index(fields=["registry", "-id"], name="sync_by_registry"),
@@ -206,3 +289,31 @@ class Sync(LifecycleModel):
 
     def __str__(self) -> str:
         return f"data update {self.pk}"
+
+
+class RepositoryHint(models.Model):
+    """A webhook said that something happened in a repository: list it again, soon and once."""
+
+    registry = models.ForeignKey(Registry, models.CASCADE, related_name="hints")
+    repository_name = models.CharField(max_length=REPOSITORY_LENGTH)
+    received_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        constraints = [models.UniqueConstraint("registry", "repository_name", name="hint_once")]
+
+    def __str__(self) -> str:
+        return self.repository_name
+
+
+class Pull(models.Model):
+    """Permission to pull an image's content from a registry, counted against its hourly limit."""
+
+    registry = models.ForeignKey(Registry, models.CASCADE, related_name="pulls")
+    image = models.ForeignKey(Image, models.CASCADE, related_name="+")
+    granted_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        indexes = [models.Index(fields=["registry", "granted_at"], name="pull_by_registry")]
+
+    def __str__(self) -> str:
+        return f"pull {self.pk}"

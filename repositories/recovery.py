@@ -6,7 +6,7 @@ from django.db import transaction
 from django.db.models.functions import Now
 
 from repositories.models import Sync
-from repositories.services import RUN_SYNC
+from repositories.updates import RUN_SYNC
 from tcss.bell import ring
 from tcss.lifecycle import MAX_ATTEMPTS, WORKER_LOST, Failure, State
 

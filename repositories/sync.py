@@ -15,10 +15,11 @@ from django.db import transaction
 from django.db.models import F
 from django.db.models.functions import Now
 
+from repositories.connections import connect, pull_client
 from repositories.models import Registry, Repository, Sync, Tag
 from repositories.registries.failures import AccessRefusedError, RegistryError, TryLaterError
 from repositories.registries.protocol import ArtifactItem, ProjectItem, RepositoryItem, TagItem
-from repositories.services import connect, note_health, pull_client
+from repositories.services import note_health
 from repositories.sync_contents import read_contents
 from repositories.sync_tags import RepositoryTags, mark_missing, note_repository_error
 from tcss.lifecycle import CancelRequestedError, Failure, LostLeaseError, State, held
@@ -64,10 +65,13 @@ def run(sync_id: int) -> None:
 def _give_back(sync: Sync, error: TryLaterError) -> None:
     """Queue the update again; its bell rings when the registry may be asked again."""
     note_health(sync.registry, error)
-    if Sync.objects.give_back(sync.pk, fence=sync.fence, failure=_failure(error)):
-        Sync.objects.filter(pk=sync.pk, state=State.QUEUED, fence=sync.fence).update(
-            queued_at=Now() + timedelta(seconds=error.retry_after), stage="Waiting for the registry"
-        )
+    Sync.objects.give_back(
+        sync.pk,
+        fence=sync.fence,
+        failure=_failure(error),
+        wait=timedelta(seconds=error.retry_after),
+        stage="Waiting for the registry",
+    )
 
 
 def _failure(error: RegistryError) -> Failure:

@@ -4,7 +4,7 @@ from celery import shared_task
 from django.utils import timezone
 
 from repositories import recovery, sync
-from repositories.services import RUN_SYNC, request_nightly
+from repositories.updates import RUN_SYNC, request_nightly
 
 
 @shared_task(name=RUN_SYNC)

@@ -11,18 +11,13 @@ from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 from django_htmx.http import HttpResponseClientRedirect
 
+from repositories.connections import test_connection
 from repositories.forms import NAME_TAKEN, RegistryForm
 from repositories.listing import RegistryRow, history, holdings, registry_rows
 from repositories.models import Registry, SyncTrigger
 from repositories.registries.protocol import CheckReport
-from repositories.services import (
-    add_registry,
-    cancel_active_sync,
-    change_registry,
-    note_health,
-    request_sync,
-    test_connection,
-)
+from repositories.services import add_registry, change_registry, note_health
+from repositories.updates import cancel_active_sync, request_sync
 from tcss.access import permission_needed
 from tcss.http import Request, render_page, see_other
 

@@ -72,6 +72,10 @@ class Scan(LifecycleModel):
     progress = models.PositiveSmallIntegerField(default=0, help_text="Percent.")
     # 0 overtakes 9: what a person waits for goes first.
     priority = models.PositiveSmallIntegerField(default=0)
+    # Whose hourly limit it waits for, while it does; until when is in available_at.
+    waits_for = models.ForeignKey(
+        "repositories.Registry", models.SET_NULL, null=True, blank=True, related_name="+"
+    )
 
     objects = ScanQuerySet.as_manager()
 

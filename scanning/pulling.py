@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from images.models import Image
+from repositories.connections import pull_client
 from repositories.registries.failures import RegistryError, TryLaterError
 from repositories.registries.protocol import PullClient
-from repositories.services import pull_client
 from scanning.contents import WrongContentError
 from scanning.failpoints import failpoint
 from scanning.models import ScanStep

@@ -5,13 +5,14 @@
     queued -> running -> succeeded | incomplete | failed
     queued | running -> cancelled
     running -> queued     (lost worker or transient error; at most MAX_ATTEMPTS attempts)
+    running -> queued     (has to wait for something that is not its fault; costs no attempt)
 
 The row is the job and the database's clock is the only clock. A claim raises the row's fence; whoever holds
 an older fence writes nothing, however late it wakes. Terminal states are final.
 """
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Self, TypeVar
 
 from django.db import models, transaction
@@ -89,7 +90,9 @@ class LifecycleQuerySet(models.QuerySet[_Row]):
 
     def claim(self, row_id: int) -> _Row | None:
         """Take a queued row, or a running one whose lease ran out; None when there is nothing to take."""
-        takeable = models.Q(state=State.QUEUED) | models.Q(state=State.RUNNING, lease_until__lt=Now())
+        takeable = (models.Q(state=State.QUEUED) & _due()) | models.Q(
+            state=State.RUNNING, lease_until__lt=Now()
+        )
         claimed = self.filter(takeable, pk=row_id, attempt__lt=MAX_ATTEMPTS, cancel_requested=False).update(
             state=State.RUNNING,
             fence=models.F("fence") + 1,
@@ -119,16 +122,44 @@ class LifecycleQuerySet(models.QuerySet[_Row]):
             row_id, fence=fence, source=State.RUNNING, target=state, **failure_fields(failure), **fields
         )
 
-    def give_back(self, row_id: int, *, fence: int, failure: Failure) -> bool:
+    def give_back(
+        self, row_id: int, *, fence: int, failure: Failure, wait: timedelta | None = None, **fields: Any
+    ) -> bool:
         """Put a running row back in the queue after a passing error; after the last attempt it fails instead.
 
-        True when the row was queued again (ring its bell), False when it failed or is no longer ours.
+        Nobody takes it before ``wait`` is over. True when the row was queued again (ring its bell), False
+        when it failed or is no longer ours.
         """
         again = self.filter(pk=row_id, state=State.RUNNING, fence=fence, attempt__lt=MAX_ATTEMPTS)
-        if again.update(state=State.QUEUED, lease_until=None, queued_at=Now(), **failure_fields(failure)):
+        if again.update(
+            state=State.QUEUED,
+            lease_until=None,
+            queued_at=Now(),
+            available_at=Now() + wait if wait else None,
+            **failure_fields(failure),
+            **fields,
+        ):
             return True
         self.end(row_id, fence=fence, state=State.FAILED, failure=failure)
         return False
+
+    def postpone(self, row_id: int, *, fence: int, until: datetime | None = None, **fields: Any) -> bool:
+        """Put a running row back in the queue through no fault of its own: the attempt does not count.
+
+        Nobody takes it before ``until``. False when it is no longer ours.
+        """
+        return (
+            self.filter(pk=row_id, state=State.RUNNING, fence=fence).update(
+                state=State.QUEUED,
+                attempt=models.F("attempt") - 1,
+                lease_until=None,
+                queued_at=Now(),
+                available_at=until,
+                **failure_fields(None),
+                **fields,
+            )
+            == 1
+        )
 
     def expired(self) -> Self:
         """Running rows whose lease has run out: their worker is gone."""
@@ -136,7 +167,12 @@ class LifecycleQuerySet(models.QuerySet[_Row]):
 
     def unheard(self) -> Self:
         """Queued rows that have waited long enough for their bell to be thought lost."""
-        return self.filter(state=State.QUEUED, queued_at__lt=Now() - BELL_LOST_AFTER)
+        return self.filter(_due(), state=State.QUEUED, queued_at__lt=Now() - BELL_LOST_AFTER)
+
+
+def _due() -> models.Q:
+    """Rows that nothing keeps waiting."""
+    return models.Q(available_at=None) | models.Q(available_at__lte=Now())
 
 
 def failure_fields(failure: Failure | None) -> dict[str, str]:
@@ -163,6 +199,8 @@ class LifecycleModel(models.Model):
     error_remedy = models.CharField(max_length=500, blank=True)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     queued_at = models.DateTimeField(db_default=Now(), editable=False)
+    # Queued, but to be left alone until then.
+    available_at = models.DateTimeField(null=True, blank=True)
     started_at = models.DateTimeField(null=True, blank=True)
     finished_at = models.DateTimeField(null=True, blank=True)
 

@@ -22,7 +22,7 @@ from repositories import sync as data_update
 from repositories.credentials import Secret
 from repositories.models import Health, Registry, Repository, Sync, SyncTrigger, Tag
 from repositories.registries import client
-from repositories.services import cancel_sync, request_sync
+from repositories.updates import cancel_sync, request_sync
 from tcss.lifecycle import State
 
 WRITES = ("INSERT", "UPDATE", "DELETE")

@@ -12,7 +12,7 @@ from django.utils import timezone
 from repositories import recovery, services
 from repositories.models import Registry, Sync, SyncTrigger
 from repositories.nights import night_began
-from repositories.services import cancel_sync, request_nightly, request_sync
+from repositories.updates import cancel_sync, request_nightly, request_sync
 from tcss.lifecycle import State
 
 pytestmark = pytest.mark.django_db

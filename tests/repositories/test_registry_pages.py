@@ -13,8 +13,8 @@ from demo.server import DemoServer
 from images.models import Image
 from repositories.forms import RegistryForm
 from repositories.models import Health, Registry, Sync, SyncTrigger, Tag
-from repositories.services import request_sync
 from repositories.sync import run
+from repositories.updates import request_sync
 from tcss.lifecycle import State
 
 LIST = "/registries/"

@@ -8,10 +8,10 @@ from demo.images import ROBOT
 from demo.server import DemoServer
 from images.models import ArtifactKind, Image, Manifest
 from images.services import ReadManifest, record_manifests
+from repositories.connections import pull_client
 from repositories.credentials import Secret
 from repositories.models import Registry, Repository, Tag
 from repositories.registries.protocol import Kind
-from repositories.services import pull_client
 
 CONFIG_LIMIT = 2**20
 

@@ -7,7 +7,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from repositories import sync
 from repositories.models import Registry, Sync, SyncTrigger
-from repositories.services import request_sync
+from repositories.updates import request_sync
 from tcss.lifecycle import State
 
 _LOOK_SECONDS = 1.0

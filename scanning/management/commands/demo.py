@@ -12,7 +12,7 @@ from images.models import NEVER, Image, ScanStatus
 from licensing.services import assign
 from repositories.credentials import Secret
 from repositories.models import Registry, Sync, SyncTrigger, Tag
-from repositories.services import request_sync
+from repositories.updates import request_sync
 from scanning.models import Category, TaskTrigger
 from scanning.progress import Totals, totals_of
 from scanning.services import request_scan

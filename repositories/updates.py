@@ -1,0 +1,73 @@
+"""Asks for data updates, by hand or every night, and for their end."""
+
+from datetime import datetime
+
+from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from repositories.models import Registry, Sync, SyncTrigger
+from repositories.nights import night_began
+from tcss.bell import ring
+from tcss.lifecycle import ACTIVE, State
+
+RUN_SYNC = "repositories.run_sync"
+
+
+def request_sync(
+    registry: Registry, trigger: SyncTrigger, user: AbstractBaseUser | AnonymousUser | None = None
+) -> Sync:
+    """The registry's data update that waits or runs, or a new one; asking twice is harmless."""
+    while True:
+        active = Sync.objects.filter(registry=registry, state__in=ACTIVE).first()
+        if active is not None:
+            return active
+        try:
+            with transaction.atomic():
+                sync = Sync.objects.create(
+                    registry=registry,
+                    trigger=trigger,
+                    requested_by_id=user.pk if user is not None and user.is_authenticated else None,
+                )
+                ring(RUN_SYNC, sync.pk)
+                return sync
+        except IntegrityError:
+            # Somebody else asked in the same moment; theirs is joined, unless it has ended already.
+            continue
+
+
+def cancel_sync(sync_id: int) -> bool:
+    """Ask for a data update to stop; a waiting one ends at once, a running one within seconds."""
+    waiting = Sync.objects.filter(pk=sync_id, state=State.QUEUED)
+    fences = list(waiting.values_list("fence", flat=True))
+    for fence in fences:
+        if Sync.objects.advance(sync_id, fence=fence, source=State.QUEUED, target=State.CANCELLED):
+            return True
+    return Sync.objects.filter(pk=sync_id, state__in=ACTIVE).update(cancel_requested=True) == 1
+
+
+def cancel_active_sync(registry: Registry) -> bool:
+    """Ask for the registry's data update to stop, if one waits or runs."""
+    active = Sync.objects.filter(registry=registry).active().values_list("pk", flat=True).first()
+    return active is not None and cancel_sync(active)
+
+
+def request_nightly(now: datetime) -> list[Sync]:
+    """Ask for the data update of every registry that has not had tonight's; nothing by day.
+
+    Once a night whatever ticks twice: the registry's row is locked while its updates are looked at.
+    """
+    began = night_began(now, timezone.get_default_timezone())
+    if began is None:
+        return []
+    asked = []
+    for pk in Registry.objects.order_by("pk").values_list("pk", flat=True):
+        with transaction.atomic():
+            registry = Registry.objects.select_for_update().filter(pk=pk).first()
+            tonights = Sync.objects.filter(registry=pk, trigger=SyncTrigger.NIGHTLY, created_at__gte=began)
+            if registry is not None and not tonights.exists():
+                sync = request_sync(registry, SyncTrigger.NIGHTLY)
+                # One that somebody else asked for is joined; tonight's own follows it.
+                if sync.trigger == SyncTrigger.NIGHTLY:
+                    asked.append(sync)
+    return asked
