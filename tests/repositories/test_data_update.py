@@ -341,7 +341,8 @@ def test_a_registry_that_asks_for_a_pause_gets_it(demo: DemoServer, registry: Re
     sync = update(registry)
     assert (sync.state, sync.error_code) == (State.QUEUED, "REG_RATE")
     assert len(demo.requests) == 1
-    wait = sync.queued_at - datetime.now(UTC)
+    assert sync.available_at is not None
+    wait = sync.available_at - datetime.now(UTC)
     assert timedelta(minutes=9) < wait < timedelta(minutes=11)
 
 

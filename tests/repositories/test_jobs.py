@@ -9,7 +9,7 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from repositories import recovery, services
+from repositories import recovery, updates
 from repositories.models import Registry, Sync, SyncTrigger
 from repositories.nights import night_began
 from repositories.updates import cancel_sync, request_nightly, request_sync
