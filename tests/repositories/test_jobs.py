@@ -22,7 +22,7 @@ pytestmark = pytest.mark.django_db
 def bells(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The data updates whose bell was rung; no broker is asked."""
     rung: list[int] = []
-    for module in (services, recovery):
+    for module in (updates, recovery):
         monkeypatch.setattr(module, "ring", lambda task, pk: rung.append(pk))
     return rung
 
