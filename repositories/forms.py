@@ -1,6 +1,7 @@
 """The form of an image repository: everything its connection needs, and never a password in the page."""
 
 import ssl
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from django import forms
@@ -21,6 +22,22 @@ PASSWORD_LENGTH = 1024
 CUSTOM_CA_LENGTH = 64 * 1024
 DEFAULT_REGION = "default"
 NAME_TAKEN = "This instance name is taken."
+
+
+# How the page groups the fields: a title, and rows of what belongs side by side.
+SECTIONS = (
+    ("Registry", (("name",), ("kind", "version", "network", "region"), ("address",))),
+    ("Account", (("username", "password"),)),
+    ("Pulling and trust", (("hourly_pull_limit",), ("verify_tls",), ("custom_ca",))),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A group of fields under one title."""
+
+    title: str
+    rows: list[list[forms.BoundField]]
 
 
 class RegistryForm(_ModelForm):
@@ -87,6 +104,14 @@ class RegistryForm(_ModelForm):
         if self._stored:
             self.fields["password"].required = False
             self.fields["password"].help_text = "Leave it empty to keep the stored one."
+
+    @property
+    def sections(self) -> list[Section]:
+        """The form's fields as the page groups them."""
+        return [
+            Section(title, [[self[name] for name in row if name in self.fields] for row in rows])
+            for title, rows in SECTIONS
+        ]
 
     def clean_name(self) -> str:
         """A name nobody else has, whatever its case."""
