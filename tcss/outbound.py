@@ -1,4 +1,4 @@
-"""The one way out: HTTP GET to a checked address, with deadlines, byte limits, no cookies and no redirects.
+"""The one way out: HTTP to a checked address, with deadlines, byte limits, no cookies and no redirects.
 
 Every session belongs to one registry and to one choice of certificate rules, so that no choice leaks into
 another's connections. What the environment says about proxies and passwords is ignored.
@@ -8,6 +8,7 @@ import contextlib
 import ssl
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from http.cookiejar import DefaultCookiePolicy
@@ -175,13 +176,28 @@ class OutboundSession:
         self._session.mount("http://", adapter)
         self._session.mount("https://", adapter)
 
-    @contextlib.contextmanager
-    def get(self, url: str, *, headers: dict[str, str] | None = None, limits: Limits) -> Iterator[Reply]:
+    def get(
+        self, url: str, *, headers: dict[str, str] | None = None, limits: Limits
+    ) -> AbstractContextManager[Reply]:
         """Ask once; raises OutboundError when no answer came. Redirects are answers like any other."""
+        return self._send("GET", url, headers, None, limits)
+
+    def post(
+        self, url: str, body: bytes, *, headers: dict[str, str] | None = None, limits: Limits
+    ) -> AbstractContextManager[Reply]:
+        """Ask once with a body, under the same rules."""
+        return self._send("POST", url, headers, body, limits)
+
+    @contextlib.contextmanager
+    def _send(
+        self, method: str, url: str, headers: dict[str, str] | None, body: bytes | None, limits: Limits
+    ) -> Iterator[Reply]:
         mark = _budget.set(Budget(limits, self._alive))
         try:
-            response = self._session.get(
+            response = self._session.request(
+                method,
                 url,
+                data=body,
                 headers={**_HEADERS, **(headers or {})},
                 stream=True,
                 timeout=(limits.connect, limits.read),

@@ -55,10 +55,10 @@ class RegistryHTTP:
 
     def basic(self) -> dict[str, str]:
         """The Authorization header of the account; none where there is no account."""
-        if not self.connection.username:
+        username, password = self.connection.credentials()
+        if not username:
             return {}
-        pair = f"{self.connection.username}:{self.connection.password()}".encode()
-        return {"Authorization": "Basic " + base64.b64encode(pair).decode()}
+        return {"Authorization": "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode()}
 
     @contextlib.contextmanager
     def open(self, url: str, headers: Mapping[str, str], limits: Limits | None = None) -> Iterator[Reply]:

@@ -16,7 +16,8 @@ class Connection:
     """One registry: origin, account, certificate rules, and the networks its host may be in.
 
     ``password`` is called when it is needed, so that no copy lies about. ``alive`` is called at least every
-    second while an answer is awaited; it raises to stop the work.
+    second while an answer is awaited; it raises to stop the work. ``account`` answers username and password
+    together, where both come with a token that ends; ``username`` and ``password`` are not asked then.
     """
 
     address: str
@@ -26,3 +27,10 @@ class Connection:
     custom_ca: str = field(default="", repr=False)
     allowed_networks: tuple[Network, ...] = ()
     alive: Callable[[], None] = field(default=_always_alive, repr=False)
+    account: Callable[[], tuple[str, str]] | None = field(default=None, repr=False)
+
+    def credentials(self) -> tuple[str, str]:
+        """Username and password as they are now; an empty username where there is no account."""
+        if self.account is not None:
+            return self.account()
+        return (self.username, self.password()) if self.username else ("", "")
