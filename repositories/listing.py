@@ -41,6 +41,22 @@ class SyncRow:
         return (self.sync.finished_at or timezone.now()) - self.sync.started_at
 
     @property
+    def images_a_second(self) -> int:
+        """How many images it lists in a second, on average so far."""
+        seconds = self.elapsed.total_seconds() if self.elapsed else 0.0
+        return round(self.sync.tags_seen / seconds) if seconds >= 1 else 0
+
+    @property
+    def remaining(self) -> str:
+        """How long it will still run, in words; empty where there is nothing to go by."""
+        seconds = self.remaining_seconds
+        if seconds is None:
+            return ""
+        if seconds < 90:
+            return f"{seconds} seconds"
+        return f"{round(seconds / 60)} minutes" if seconds < 90 * 60 else f"{seconds / 3600:.1f} hours"
+
+    @property
     def remaining_seconds(self) -> int | None:
         """How long it will still run at the rate so far; None where there is nothing to go by."""
         seen, total, elapsed = self.sync.repositories_seen, self.sync.repositories_total, self.elapsed
@@ -55,6 +71,7 @@ class RegistryRow:
 
     registry: Registry
     image_count: int
+    missing_count: int
     latest: SyncRow | None
 
     @property
@@ -74,15 +91,12 @@ class RegistryRow:
 
 
 def registry_rows(registries: QuerySet[Registry]) -> list[RegistryRow]:
-    """The rows of these registries, in three queries however many they are."""
+    """The rows of these registries, in four queries however many they are."""
     found = list(registries.defer("password", "custom_ca"))
     keys = [registry.pk for registry in found]
-    counts = dict(
-        Tag.objects.filter(registry__in=keys, missing_since=None)
-        .values("registry")
-        .annotate(count=Count("pk"))
-        .values_list("registry", "count")
-    )
+    tags = Tag.objects.filter(registry__in=keys)
+    counts = _by_registry(tags.filter(missing_since=None))
+    missing = _by_registry(tags.filter(missing_since__isnull=False))
     latest = {
         sync.registry_id: SyncRow(sync)
         for sync in Sync.objects.filter(
@@ -92,7 +106,17 @@ def registry_rows(registries: QuerySet[Registry]) -> list[RegistryRow]:
             .values("newest")
         )
     }
-    return [RegistryRow(registry, counts.get(registry.pk, 0), latest.get(registry.pk)) for registry in found]
+    return [
+        RegistryRow(
+            registry, counts.get(registry.pk, 0), missing.get(registry.pk, 0), latest.get(registry.pk)
+        )
+        for registry in found
+    ]
+
+
+def _by_registry(tags: QuerySet[Tag]) -> dict[int, int]:
+    """How many of these tags each registry has."""
+    return dict(tags.values("registry").annotate(count=Count("pk")).values_list("registry", "count"))
 
 
 def history(registry: Registry) -> list[SyncRow]:
