@@ -37,6 +37,7 @@ def connection_of(registry: Registry, alive: Alive = _nothing_to_do) -> Connecti
         verify_tls=registry.verify_tls,
         custom_ca=registry.custom_ca,
         allowed_networks=tuple(settings.ALLOWED_NETWORKS),
+        own_services=tuple(settings.OWN_SERVICES),
         alive=alive,
     )
 

@@ -5,6 +5,8 @@ import os
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from tcss.outbound_addresses import Service
+
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -80,6 +82,24 @@ def networks(name: str, default: str = "") -> list[Network]:
         return [ipaddress.ip_network(word) for word in words(name, default)]
     except ValueError as error:
         raise SettingError(f"{name}: {error}") from None
+
+
+def own_services(public_url: str, names: list[str], *addresses: str) -> list[Service]:
+    """Where the console itself is, under each of its names, and the services at these addresses.
+
+    A service that is reached by a socket file has no place in it. A proxy may have the console's own port.
+    """
+    public = urlsplit(public_url)
+    port = public.port or {"http": 80, "https": 443}.get(public.scheme, 0)
+    hosts = {public.hostname or "", *(name.strip("[]") for name in names)} - {"", "*"}
+    found = [Service(host.lower(), port, shared=True) for host in sorted(hosts)]
+    for address in addresses:
+        url = urlsplit(address)
+        usual = {"postgres": 5432, "postgresql": 5432, "redis": 6379, "rediss": 6379}.get(url.scheme)
+        host = parse_qs(url.query).get("host", [unquote(url.hostname or "")])[0]
+        if usual and host and not host.startswith("/"):
+            found.append(Service(host.lower(), url.port or usual))
+    return found
 
 
 def database(name: str) -> dict[str, object]:

@@ -21,7 +21,8 @@ from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
-from tcss.outbound_addresses import Network
+from tcss.outbound_addresses import Network, Service
+from tcss.outbound_certificates import refusal
 from tcss.outbound_failures import OutboundError, classify
 from tcss.outbound_sockets import Budget, GuardedTLSSocket, Limits, connect, resolve
 
@@ -60,11 +61,18 @@ class _GuardedConnection:
     """What our connections do differently: connect to checked addresses and carry the request's budget."""
 
     allowed_networks: tuple[Network, ...] = ()
+    own_services: tuple[Service, ...] = ()
     sock: Any
 
     def _new_conn(self) -> Any:
         budget = _budget.get()
-        addresses = resolve(self._dns_host, self.port, self.allowed_networks)  # type: ignore[attr-defined]
+        addresses = resolve(
+            self._dns_host,  # type: ignore[attr-defined]
+            self.port,  # type: ignore[attr-defined]
+            self.allowed_networks,
+            own_services=self.own_services,
+            budget=budget,
+        )
         return connect(addresses, budget)
 
     def request(self, *args: Any, **fields: Any) -> None:
@@ -74,14 +82,29 @@ class _GuardedConnection:
         super().request(*args, **fields)  # type: ignore[misc]
 
 
+class _GuardedTLSConnection(_GuardedConnection):
+    """A guarded connection that says of a certificate it refuses when that was or will be valid."""
+
+    def connect(self) -> None:
+        try:
+            super().connect()  # type: ignore[misc]
+        except ssl.SSLError as error:
+            raise refusal(error, self._new_conn, self.host) from None  # type: ignore[attr-defined]
+
+
 class _Adapter(HTTPAdapter):
     """Requests' adapter over guarded connections; what it would add about TLS and proxies is left out."""
 
-    def __init__(self, context: ssl.SSLContext, allowed_networks: tuple[Network, ...]) -> None:
+    def __init__(
+        self,
+        context: ssl.SSLContext,
+        allowed_networks: tuple[Network, ...],
+        own_services: tuple[Service, ...],
+    ) -> None:
         self._context = context
-        marks = {"allowed_networks": allowed_networks}
+        marks = {"allowed_networks": allowed_networks, "own_services": own_services}
         plain = type("GuardedHTTPConnection", (_GuardedConnection, HTTPConnection), marks)
-        secure = type("GuardedHTTPSConnection", (_GuardedConnection, HTTPSConnection), marks)
+        secure = type("GuardedHTTPSConnection", (_GuardedTLSConnection, HTTPSConnection), marks)
         self._pools = {
             "http": type("GuardedHTTPPool", (HTTPConnectionPool,), {"ConnectionCls": plain}),
             "https": type("GuardedHTTPSPool", (HTTPSConnectionPool,), {"ConnectionCls": secure}),
@@ -163,6 +186,7 @@ class OutboundSession:
         verify: bool = True,
         custom_ca: str = "",
         allowed_networks: Iterable[Network] = (),
+        own_services: Iterable[Service] = (),
         alive: Callable[[], None] = _nothing_to_do,
     ) -> None:
         self.allowed_networks = tuple(allowed_networks)
@@ -172,7 +196,7 @@ class OutboundSession:
         self._session.trust_env = False
         self._session.headers.clear()
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        adapter = _Adapter(self.context, self.allowed_networks)
+        adapter = _Adapter(self.context, self.allowed_networks, tuple(own_services))
         self._session.mount("http://", adapter)
         self._session.mount("https://", adapter)
 

@@ -73,6 +73,18 @@ class AddressBlockedError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Service:
+    """Something of the console's own, where no registry is: its database, its broker, itself.
+
+    A ``shared`` address and port belong to a proxy that may lead to a registry under another name.
+    """
+
+    host: str
+    port: int
+    shared: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Origin:
     """Scheme, host and port: all that an address of a registry has."""
 
@@ -175,7 +187,12 @@ def is_allowed(address: IPAddress, allowed_networks: Iterable[Network]) -> bool:
     if isinstance(address, ipaddress.IPv6Address):
         address = ipaddress.IPv6Address(int(address))  # without its zone
         carried = next((net for net in _CARRIES_IPV4 if address in net), None)
-        if carried is not None and address != ipaddress.IPv6Address("::1"):
+        if address == ipaddress.IPv6Address("::1"):
+            # A name of this machine leads to both, and both are the same machine.
+            return any(address in network for network in allowed_networks) or is_allowed(
+                ipaddress.IPv4Address("127.0.0.1"), allowed_networks
+            )
+        if carried is not None:
             return is_allowed(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF), allowed_networks)
     if any(address in network for network in _NEVER):
         return False

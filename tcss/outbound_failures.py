@@ -45,11 +45,18 @@ TEXTS = {
         "Check that the address is that of the registry itself and not of another service.",
     ),
 }
+NO_DNS = "No DNS server answered in time."
+NO_DNS_REMEDY = "Check that this server reaches its DNS servers; it is tried again by itself."
+OWN_SERVICE = "The address is that of the console itself, or of its database or message broker."
+OWN_SERVICE_REMEDY = "Enter the address of the registry."
+OLD_TLS = "The server offers only versions of TLS that are no longer safe."
+OLD_TLS_REMEDY = "Let the registry, or the proxy before it, speak TLS 1.2 or newer."
 NO_TLS = "The server does not speak TLS at this port."
 NO_TLS_REMEDY = "Check the port, or begin the address with http:// if the registry has no TLS."
 
 # OpenSSL's X509_V_ERR_* numbers.
 _NOT_VALID_NOW = {9, 10}
+_OLD_TLS_REASONS = {"UNSUPPORTED_PROTOCOL", "TLSV1_ALERT_PROTOCOL_VERSION", "VERSION_TOO_LOW"}
 _OTHER_NAME = {62, 63, 64}
 
 
@@ -81,6 +88,8 @@ def classify(error: BaseException) -> OutboundError:
     for inner in chain:
         if isinstance(inner, ssl.SSLError) and inner.reason in {"WRONG_VERSION_NUMBER", "HTTP_REQUEST"}:
             return OutboundError("REG_PROTOCOL", NO_TLS, NO_TLS_REMEDY)
+        if isinstance(inner, ssl.SSLError) and inner.reason in _OLD_TLS_REASONS:
+            return OutboundError("REG_PROTOCOL", OLD_TLS, OLD_TLS_REMEDY)
     for inner in chain:
         if isinstance(inner, TimeoutError | urllib3.exceptions.TimeoutError | requests.Timeout):
             return OutboundError("REG_TIMEOUT")

@@ -4,15 +4,18 @@ A read timeout alone is no limit: a server that sends one byte every ten seconds
 """
 
 import contextlib
+import ipaddress
+import queue
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tcss.outbound_addresses import AddressBlockedError, Network, check_addresses
-from tcss.outbound_failures import OutboundError
+from tcss.outbound_addresses import AddressBlockedError, Network, Service, check_addresses
+from tcss.outbound_failures import NO_DNS, NO_DNS_REMEDY, OWN_SERVICE, OWN_SERVICE_REMEDY, OutboundError
 
 # How long an operation blocks before the budget is looked at again.
 _SLICE_SECONDS = 1.0
@@ -110,16 +113,83 @@ class GuardedTLSSocket(ssl.SSLSocket):
         return _receive(self, lambda: base(buffer, nbytes, flags))
 
 
-def resolve(host: str, port: int, allowed_networks: Iterable[Network]) -> list[SocketAddress]:
+def resolve(
+    host: str,
+    port: int,
+    allowed_networks: Iterable[Network],
+    *,
+    own_services: Iterable[Service] = (),
+    budget: Budget | None = None,
+) -> list[SocketAddress]:
     """Every address of a name, all of them allowed; raises OutboundError (REG_DNS, REG_BLOCKED_ADDR)."""
+    answers = _look_up(host, port, budget or Budget(Limits(), _nothing_to_do))
+    addresses = {str(answer[1][0]) for answer in answers}
+    try:
+        check_addresses(addresses, allowed_networks)
+    except (AddressBlockedError, ValueError):
+        raise OutboundError("REG_BLOCKED_ADDR") from None
+    for service in own_services:
+        if service.port == port and (
+            service.host == host or (not service.shared and addresses & _addresses_of(service, budget))
+        ):
+            raise OutboundError("REG_BLOCKED_ADDR", OWN_SERVICE, OWN_SERVICE_REMEDY)
+    return answers
+
+
+def _nothing_to_do() -> None:
+    """Nobody wants to stop."""
+
+
+def _addresses_of(service: Service, budget: Budget | None) -> set[str]:
+    try:
+        answers = _look_up(service.host, service.port, budget or Budget(Limits(), _nothing_to_do))
+    except OutboundError:
+        return set()
+    return {str(answer[1][0]) for answer in answers}
+
+
+def _look_up(host: str, port: int, budget: Budget) -> list[SocketAddress]:
+    """What the resolver answers, within the time for connecting; a lookup cannot be ended, only left alone.
+
+    It then ends by the resolver's own patience, half a minute or so, in a thread that nobody waits for.
+    """
+    if _is_number(host):
+        return _asked(host, port)
+    found: queue.SimpleQueue[list[SocketAddress] | OutboundError] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            found.put(_asked(host, port))
+        except OutboundError as error:
+            found.put(error)
+
+    threading.Thread(target=ask, name="name lookup", daemon=True).start()
+    end = time.monotonic() + budget.limits.connect
+    while True:
+        wait = budget.next_wait()
+        left = end - time.monotonic()
+        if left <= 0:
+            raise OutboundError("REG_DNS", NO_DNS, NO_DNS_REMEDY)
+        with contextlib.suppress(queue.Empty):
+            answer = found.get(timeout=min(wait, left))
+            if isinstance(answer, OutboundError):
+                raise answer
+            return answer
+
+
+def _is_number(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _asked(host: str, port: int) -> list[SocketAddress]:
     try:
         answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
         raise OutboundError("REG_DNS") from None
-    try:
-        check_addresses([str(answer[4][0]) for answer in answers], allowed_networks)
-    except (AddressBlockedError, ValueError):
-        raise OutboundError("REG_BLOCKED_ADDR") from None
     return [(answer[0], answer[4]) for answer in answers]
 
 

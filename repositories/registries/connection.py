@@ -4,6 +4,8 @@ import ipaddress
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from tcss.outbound_addresses import Service
+
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -14,6 +16,8 @@ def _always_alive() -> None:
 @dataclass(frozen=True, slots=True)
 class Connection:
     """One registry: origin, account, certificate rules, and the networks its host may be in.
+
+    ``own_services`` are the console's own: no registry is there, whatever networks are allowed.
 
     ``password`` is called when it is needed, so that no copy lies about. ``alive`` is called at least every
     second while an answer is awaited; it raises to stop the work. ``account`` answers username and password
@@ -26,6 +30,7 @@ class Connection:
     verify_tls: bool = True
     custom_ca: str = field(default="", repr=False)
     allowed_networks: tuple[Network, ...] = ()
+    own_services: tuple[Service, ...] = ()
     alive: Callable[[], None] = field(default=_always_alive, repr=False)
     account: Callable[[], tuple[str, str]] | None = field(default=None, repr=False)
 

@@ -1,5 +1,6 @@
 """Tries a connection to Harbor 2 step by step, so that a failure names the step it is in."""
 
+import ssl
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,6 +14,7 @@ from repositories.registries.harbor_identity import log_in, require_harbor_2
 from repositories.registries.protocol import CheckReport, CheckStep, Registry, StepState
 from repositories.registries.statuses import from_outbound
 from tcss.outbound_addresses import AddressFormError, parse_origin
+from tcss.outbound_certificates import refusal
 from tcss.outbound_failures import OutboundError, classify
 from tcss.outbound_sockets import Budget, GuardedSocket, Limits, connect, resolve
 
@@ -100,7 +102,13 @@ class _Test:
         return _PASSED, "The address has the form of one."
 
     def _host_name(self) -> Outcome:
-        self._addresses = resolve(self._origin.host, self._origin.port, self._connection.allowed_networks)
+        self._addresses = resolve(
+            self._origin.host,
+            self._origin.port,
+            self._connection.allowed_networks,
+            own_services=self._connection.own_services,
+            budget=Budget(TEST_LIMITS, self._connection.alive),
+        )
         return _PASSED, "The host is known, and this console may connect to it."
 
     def _connect(self) -> Outcome:
@@ -117,6 +125,8 @@ class _Test:
         try:
             with self._http.session.context.wrap_socket(sock, server_hostname=self._origin.host):
                 pass
+        except ssl.SSLError as error:
+            raise refusal(error, self._dial, self._origin.host) from None
         except (OSError, ValueError) as error:
             raise classify(error) from None
         finally:
