@@ -1,7 +1,7 @@
 # The console's commands. `make demo` and `make test` set themselves up on a fresh machine.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo run test check lock secrets runtime development
+.PHONY: help demo run test check bench-sync lock secrets runtime development
 
 PYTHON ?= python3
 export PYTHON
@@ -12,7 +12,7 @@ WORKERS ?= $$(( $$(nproc) * 2 ))
 T ?=
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 	@echo "  TCSS_PORT (8000), TCSS_DATA_DIR (.data) and TCSS_ADMIN_PASSWORD may be set; .env.example has the rest."
 
 demo: runtime ## The console with a demo registry, its images synced and scanned
@@ -27,6 +27,9 @@ test: development ## Every check, then every test
 
 check: development ## Style, types, import contracts, templates, migrations, deployment
 	@sh tcss/embedded/check
+
+bench-sync: development ## A data update of 100,000 images beside a bare client (ARGS="--only harbor2 --projects 4")
+	$(BIN)/python -m bench.sync $(ARGS)
 
 lock: ## Resolve the dependencies into the two lock files (UPGRADE=1: newest versions)
 	@sh tcss/embedded/lock $(if $(UPGRADE),--upgrade)

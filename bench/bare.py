@@ -1,0 +1,109 @@
+"""The peer of a data update: the same pages, manifests and configs by requests alone, parsed and forgotten.
+
+It verifies no digest, keeps nothing, checks no address and asks nobody for permission.
+"""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from urllib.parse import quote
+
+import requests
+from requests.adapters import HTTPAdapter
+
+from bench.registry import ACCOUNT, PASSWORD
+
+PAGE = 100
+
+
+class Bare:
+    """One client of one registry, asking so many things at once."""
+
+    def __init__(self, url: str, concurrency: int) -> None:
+        self._url = url
+        self._concurrency = concurrency
+        self._session = requests.Session()
+        self._session.auth = (ACCOUNT, PASSWORD)
+        self._session.trust_env = False
+        self._session.mount("http://", HTTPAdapter(pool_maxsize=concurrency))
+        self.requests = 0
+
+    def get(self, path: str, **query: object) -> Any:
+        """The JSON at a path."""
+        self.requests += 1
+        answer = self._session.get(f"{self._url}{path}", params=query, timeout=60)  # type: ignore[arg-type]
+        answer.raise_for_status()
+        return answer.json()
+
+    def pages(self, path: str, **query: object) -> Iterator[Any]:
+        """Every entry of a paged list."""
+        page = 1
+        while entries := self.get(path, **query, page=page, page_size=PAGE):
+            yield from entries
+            if len(entries) < PAGE:
+                return
+            page += 1
+
+    def content(self, repository: str, digest: str) -> None:
+        """A manifest and its config."""
+        manifest = self.get(f"/v2/{repository}/manifests/{digest}")
+        self.get(f"/v2/{repository}/blobs/{manifest['config']['digest']}")
+
+    def harbor2(self, *, contents: bool) -> None:
+        """Everything a Harbor 2 lists, and the contents behind it."""
+
+        def repositories(project: str) -> list[str]:
+            path = f"/api/v2.0/projects/{project}/repositories"
+            return [str(entry["name"]) for entry in self.pages(path)]
+
+        def artifacts(name: str) -> None:
+            project, _, rest = name.partition("/")
+            path = (
+                f"/api/v2.0/projects/{project}/repositories/{quote(quote(rest, safe=''), safe='')}/artifacts"
+            )
+            digests = [
+                str(entry["digest"]) for entry in self.pages(path, with_tag="true", with_accessory="true")
+            ]
+            for digest in digests if contents else ():
+                self.content(name, digest)
+
+        projects = [str(entry["name"]) for entry in self.pages("/api/v2.0/projects", with_detail="false")]
+        with ThreadPoolExecutor(self._concurrency) as pool:
+            names = [name for found in pool.map(repositories, projects) for name in found]
+            list(pool.map(artifacts, names))
+
+    def harbor1(self, *, contents: bool) -> None:
+        """Everything a Harbor 1 lists, and the contents behind it."""
+
+        def repositories(project: int) -> list[str]:
+            return [str(entry["name"]) for entry in self.pages("/api/repositories", project_id=project)]
+
+        def tags(name: str) -> None:
+            digests = {
+                str(entry["digest"]) for entry in self.get(f"/api/repositories/{name}/tags", detail="true")
+            }
+            for digest in sorted(digests) if contents else ():
+                self.content(name, digest)
+
+        projects = [int(entry["project_id"]) for entry in self.pages("/api/projects")]
+        with ThreadPoolExecutor(self._concurrency) as pool:
+            names = [name for found in pool.map(repositories, projects) for name in found]
+            list(pool.map(tags, names))
+
+
+FACES: dict[str, Callable[..., None]] = {"harbor1": Bare.harbor1, "harbor2": Bare.harbor2}
+
+
+def measure(face: str, url: str, concurrency: int, *, contents: bool) -> tuple[float, int]:
+    """Seconds and requests that the bare client takes."""
+    client = Bare(url, concurrency)
+    began = time.perf_counter()
+    FACES[face](client, contents=contents)
+    return time.perf_counter() - began, client.requests
+
+
+if __name__ == "__main__":
+    seconds, asked = measure(sys.argv[1], sys.argv[2], int(sys.argv[3]), contents=sys.argv[4] == "contents")
+    print(seconds, asked)
