@@ -46,7 +46,9 @@ def overview(request: Request, tag_pk: int) -> HttpResponse:
     image = row.tag.image
     context: dict[str, Any] = {"tab": "overview"}
     if image:
-        names = Tag.objects.filter(image=image).select_related("registry").defer("registry__password")
+        names = (
+            Tag.objects.visible().filter(image=image).select_related("registry").defer("registry__password")
+        )
         context["results"] = category_results(image).values()
         context["names"] = names.order_by("repository_name", "name", "pk")[: _MAX_NAMES + 1]
         context["max_names"] = _MAX_NAMES
@@ -125,7 +127,7 @@ def history(request: Request, tag_pk: int) -> HttpResponse:
 
 def _row(tag_pk: int) -> Row:
     """The image version with its image and the scan it is in; 404 when there is none."""
-    tag = get_object_or_404(shown(Tag.objects.all(), with_content=True), pk=tag_pk)
+    tag = get_object_or_404(shown(Tag.objects.visible(), with_content=True), pk=tag_pk)
     return Row(tag, active_scans([tag]).get(tag.image_id or 0))
 
 

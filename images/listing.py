@@ -102,7 +102,7 @@ class Listing:
 
     def __init__(self, query: QueryDict, *, registries: Sequence[Registry]) -> None:
         self.query = query
-        self._filter = ImageFilter(query, Tag.objects.all(), registries=registries)
+        self._filter = ImageFilter(query, Tag.objects.visible(), registries=registries)
         self.form = self._filter.form
         self.order: Order = ORDERS.get(query.get("sort", ""), DEFAULT_ORDER)
         size = query.get("size", "")
@@ -283,6 +283,6 @@ def registries_in_use() -> list[Registry]:
 
 def rows_of(ids: Sequence[Any]) -> list[Row]:
     """These rows as they are now; two queries."""
-    tags = list(shown(Tag.objects.filter(pk__in=ids)))
+    tags = list(shown(Tag.objects.visible().filter(pk__in=ids)))
     scans = active_scans(tags)
     return [Row(tag, scans.get(tag.image_id or 0)) for tag in tags]

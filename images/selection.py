@@ -32,9 +32,9 @@ def select(ids: Iterable[str]) -> Selection:
     wanted = set(ids)
     numbers = {int(each) for each in wanted if each.isascii() and each.isdigit() and len(each) <= 19}
     found = dict(
-        Tag.objects.filter(pk__in={each for each in numbers if each <= _LARGEST_ID}).values_list(
-            "pk", "image_id"
-        )
+        Tag.objects.visible()
+        .filter(pk__in={each for each in numbers if each <= _LARGEST_ID})
+        .values_list("pk", "image_id")
     )
     images = {image for image in found.values() if image is not None}
     return Selection(

@@ -79,7 +79,7 @@ def assignment_page(*, older_than: int | None = None, newer_than: int | None = N
 
 def _assignments() -> QuerySet[LicenseAssignment]:
     """Assignments with what a row shows, among it the first name under which the image is known."""
-    tags = Tag.objects.filter(image=OuterRef("image")).order_by("pk")
+    tags = Tag.objects.visible().filter(image=OuterRef("image")).order_by("pk")
     return LicenseAssignment.objects.select_related("image", "entitlement", "assigned_by").annotate(
         tag_pk=Subquery(tags.values("pk")[:1]),
         repository_name=Subquery(tags.values("repository_name")[:1]),

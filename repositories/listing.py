@@ -94,7 +94,7 @@ def registry_rows(registries: QuerySet[Registry]) -> list[RegistryRow]:
     """The rows of these registries, in four queries however many they are."""
     found = list(registries.defer("password", "custom_ca"))
     keys = [registry.pk for registry in found]
-    tags = Tag.objects.filter(registry__in=keys)
+    tags = Tag.objects.visible().filter(registry__in=keys)
     counts = _by_registry(tags.filter(missing_since=None))
     missing = _by_registry(tags.filter(missing_since__isnull=False))
     latest = {
@@ -136,9 +136,10 @@ class Holdings:
 
 def holdings(registry: Registry) -> Holdings:
     """What a registry's rows are, and how many of its images other registries name too."""
-    counts = Tag.objects.filter(registry=registry).aggregate(
+    visible = Tag.objects.visible()
+    counts = visible.filter(registry=registry).aggregate(
         tags=Count("pk"), repositories=Count("repository", distinct=True)
     )
-    images = Tag.objects.filter(registry=registry, image__isnull=False).values("image")
-    elsewhere = Tag.objects.filter(~Q(registry=registry), image__in=images)
+    images = visible.filter(registry=registry, image__isnull=False).values("image")
+    elsewhere = visible.filter(~Q(registry=registry), image__in=images)
     return Holdings(counts["repositories"], counts["tags"], elsewhere.values("image").distinct().count())

@@ -1,5 +1,7 @@
 """Registries, repositories and tags, and the runs that keep them up to date."""
 
+from typing import Self
+
 from django.conf import settings
 from django.contrib.postgres.indexes import GinIndex, OpClass
 from django.db import models
@@ -178,6 +180,18 @@ class Repository(models.Model):
         return self.name
 
 
+class TagQuerySet(models.QuerySet["Tag"]):
+    """Questions about image versions."""
+
+    def visible(self) -> Self:
+        """Those that people are shown: all but the removed ones."""
+        return self.filter(removed_at=None)
+
+    def missing(self) -> Self:
+        """Those that are shown though the last data update did not see them."""
+        return self.visible().filter(missing_since__isnull=False)
+
+
 class Tag(models.Model):
     """One movable name for a manifest: one row of the Repository Images page.
 
@@ -214,12 +228,38 @@ class Tag(models.Model):
         db_persist=True,
     )
 
+    objects = TagQuerySet.as_manager()
+
     class Meta:
-        constraints = [models.UniqueConstraint("repository", "name", name="tag_once_in_repository")]
+        constraints = [
+            models.UniqueConstraint("repository", "name", name="tag_once_in_repository"),
+            models.CheckConstraint(
+                condition=models.Q(absent_at=None) | models.Q(missing_since__isnull=False),
+                name="tag_absent_is_missing",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(removed_at=None) | models.Q(absent_at__isnull=False),
+                name="tag_removed_was_absent",
+            ),
+        ]
         indexes = [
             GinIndex(OpClass("search", name="gin_trgm_ops"), name="tag_search_trigrams"),
-            models.Index(fields=["-pushed_at", "-id"], name="tag_by_pushed"),
-            models.Index(fields=["repository_name", "name", "id"], name="tag_by_name"),
+            # The list walks these two; thousands of removed rows must not lie in its way.
+            models.Index(
+                fields=["-pushed_at", "-id"],
+                condition=models.Q(removed_at__isnull=True),
+                name="tag_by_pushed",
+            ),
+            models.Index(
+                fields=["repository_name", "name", "id"],
+                condition=models.Q(removed_at__isnull=True),
+                name="tag_by_name",
+            ),
+            models.Index(
+                fields=["removed_at"],
+                condition=models.Q(removed_at__isnull=False),
+                name="tag_removed",
+            ),
             models.Index(fields=["registry", "seen_generation"], name="tag_by_generation"),
             models.Index(
                 fields=["registry", "missing_since"],

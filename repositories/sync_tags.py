@@ -21,6 +21,8 @@ _UPDATED = [
     "pushed_at",
     "seen_generation",
     "missing_since",
+    "absent_at",
+    "removed_at",
 ]
 
 

@@ -67,7 +67,7 @@ def read_choice(data: QueryDict) -> Choice:
     cleaned = getattr(form, "cleaned_data", {})
     is_specified = cleaned.get("images") == SPECIFIED
     selection = select(data.getlist("tag"))
-    named = Tag.objects.filter(image__isnull=False).select_related("image", "registry")
+    named = Tag.objects.visible().filter(image__isnull=False).select_related("image", "registry")
     order = ("repository_name", "name", "pk")
     found = named.exclude(pk__in=selection.tag_pks)
     for word in cleaned.get("q", "").lower().split():

@@ -145,7 +145,8 @@ def items_of(task: ScanTask) -> QuerySet[TaskItem]:
 def names_of(image_pks: Sequence[int]) -> dict[int, Tag]:
     """A tag of each image to show it by, the newest; one query."""
     tags = (
-        Tag.objects.filter(image__in=image_pks)
+        Tag.objects.visible()
+        .filter(image__in=image_pks)
         .order_by("image_id", "missing_since", "-pushed_at", "-pk")
         .distinct("image_id")
     )

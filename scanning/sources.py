@@ -32,7 +32,8 @@ def sources_of(image: Image) -> tuple[Source, ...]:
     """
     manifests = {each.pk: each for each in Manifest.objects.filter(image=image, is_read=True)}
     tags = (
-        Tag.objects.filter(Q(manifest__in=manifests) | Q(manifest__platforms__manifest__in=manifests))
+        Tag.objects.visible()
+        .filter(Q(manifest__in=manifests) | Q(manifest__platforms__manifest__in=manifests))
         .select_related("registry")
         .order_by("-pushed_at", "-pk")
         .distinct()

@@ -48,7 +48,7 @@ class Command(BaseCommand):
         self._deadline = time.monotonic() + options["seconds"]
         registry = self._connect(options["address"].rstrip("/"))
         self._update(registry)
-        tags = Tag.objects.filter(registry=registry)
+        tags = Tag.objects.visible().filter(registry=registry)
         keys = tags.exclude(image=None).values_list("image_id", flat=True).distinct()
         images = sorted(key for key in keys if key is not None)
         assigned = assign(images, None)
@@ -128,7 +128,8 @@ class Command(BaseCommand):
 
     def _tell(self, registry: Registry) -> None:
         tags = (
-            Tag.objects.filter(registry=registry)
+            Tag.objects.visible()
+            .filter(registry=registry)
             .exclude(image=None)
             .select_related("image")
             .order_by("repository_name", "name")
