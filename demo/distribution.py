@@ -138,24 +138,7 @@ class Distribution:
             if request.method == "HEAD" and digest not in self._blobs:
                 return missing
             return missing.with_headers(**_keywords(VERSION))
-        size = self._blobs.size(digest)
-        headers = {
-            **VERSION,
-            "Cache-Control": "max-age=31536000",
-            "Docker-Content-Digest": digest,
-            "Etag": f'"{digest}"',
-        }
-        start, end = _stretch(request.headers.get("range", ""), size)
-        if start >= end and size:
-            more = {"Content-Type": "text/plain; charset=utf-8", "Content-Range": f"bytes */{size}"}
-            return Answer(status=416, headers=headers | more, body=b"invalid range: failed to overlap\n")
-        headers |= {"Content-Type": "application/octet-stream", "Accept-Ranges": "bytes"}
-        if (start, end) != (0, size) or "range" in request.headers:
-            headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
-        status = 206 if "Content-Range" in headers else 200
-        return Answer(
-            status=status, headers=headers, body=FilePart(self._blobs.path(digest), start, end - start)
-        )
+        return stored(self._blobs, digest, request)
 
     def _held(self, catalog: Catalog, name: str) -> frozenset[str]:
         """Digests of the blobs that some manifest of the repository names: one cannot read others' blobs."""
@@ -228,6 +211,26 @@ class Distribution:
             action for action, right in PUSH_ACTIONS.items() if account and account.may(right, project.name)
         ]
         return [*(["pull"] if pull else []), *others]
+
+
+def stored(blobs: BlobStore, digest: str, request: Request) -> Answer:
+    """A blob, or the stretch of it that the request asks for."""
+    size = blobs.size(digest)
+    headers = {
+        **VERSION,
+        "Cache-Control": "max-age=31536000",
+        "Docker-Content-Digest": digest,
+        "Etag": f'"{digest}"',
+    }
+    start, end = _stretch(request.headers.get("range", ""), size)
+    if start >= end and size:
+        more = {"Content-Type": "text/plain; charset=utf-8", "Content-Range": f"bytes */{size}"}
+        return Answer(status=416, headers=headers | more, body=b"invalid range: failed to overlap\n")
+    headers |= {"Content-Type": "application/octet-stream", "Accept-Ranges": "bytes"}
+    if (start, end) != (0, size) or "range" in request.headers:
+        headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
+    status = 206 if "Content-Range" in headers else 200
+    return Answer(status=status, headers=headers, body=FilePart(blobs.path(digest), start, end - start))
 
 
 def needed(method: str) -> tuple[str, ...]:

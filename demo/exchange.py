@@ -45,6 +45,7 @@ class Request:
     origin: str
     account: Account | None = None
     access: Access | None = None
+    body: bytes = b""
 
     @property
     def credentials_sent(self) -> bool:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import hashlib
 import hmac
 import json
 import secrets
 import threading
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -22,11 +23,18 @@ from demo.exchange import Access, Answer, error, page
 class Tokens:
     """Registry tokens: signed, short-lived, and revocable all at once so that tests can let them expire.
 
-    `stranger` is the subject of a token for nobody in particular; None leaves the subject out.
+    `stranger` is the subject of a token for nobody in particular; None leaves the subject out. `now` is the
+    clock by which they end; without one it is the machine's.
     """
 
-    def __init__(self, *, stranger: str | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        stranger: str | None = None,
+        now: Callable[[], datetime] | None = None,
+    ) -> None:
         self.stranger = stranger
+        self._now = now or functools.partial(datetime.now, UTC)
         self.lifetime = timedelta(minutes=30)
         self._key = secrets.token_bytes(32)
         self._generation = 0
@@ -35,7 +43,7 @@ class Tokens:
         self, account: Account | None, service: str, access: Sequence[Mapping[str, object]] | None
     ) -> tuple[str, datetime]:
         """A token for these accesses and the time it was made."""
-        now = datetime.now(UTC)
+        now = self._now()
         claims: dict[str, Any] = {
             "iss": "harbor-token-issuer",
             "aud": service,
@@ -48,7 +56,7 @@ class Tokens:
         subject = account.name if account else self.stranger
         if subject is not None:
             claims["sub"] = subject
-        parts = [_pack(json.dumps(part).encode()) for part in ({"typ": "JWT", "alg": "HS256"}, claims)]
+        parts = [pack(json.dumps(part).encode()) for part in ({"typ": "JWT", "alg": "HS256"}, claims)]
         signed = ".".join(parts)
         return f"{signed}.{self._sign(signed)}", now
 
@@ -61,9 +69,9 @@ class Tokens:
         signed, _, signature = token.rpartition(".")
         if not hmac.compare_digest(signature.encode(), self._sign(signed).encode()):
             return None
-        claims = json.loads(_unpack(signed.split(".")[1]))
+        claims = json.loads(unpack(signed.split(".")[1]))
         current = claims["jti"].startswith(f"{self._generation}-")
-        if not current or claims["exp"] <= datetime.now(UTC).timestamp():
+        if not current or claims["exp"] <= self._now().timestamp():
             return None
         allowed = {
             each["name"]: frozenset(each["actions"])
@@ -73,7 +81,7 @@ class Tokens:
         return Access(subject=claims.get("sub", ""), actions=allowed)
 
     def _sign(self, text: str) -> str:
-        return _pack(hmac.new(self._key, text.encode(), hashlib.sha256).digest())
+        return pack(hmac.new(self._key, text.encode(), hashlib.sha256).digest())
 
 
 class Logins:
@@ -93,7 +101,7 @@ class Logins:
 
     def account(self, catalog: Catalog, authorization: str) -> Account | None:
         """The account of a Basic header, or None: unknown, wrong, disabled, expired and locked look alike."""
-        name, password = _basic(authorization)
+        name, password = basic(authorization)
         if not name:
             return None
         now = datetime.now(UTC)
@@ -171,7 +179,8 @@ def _cookies(headers: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, _, value in pairs}
 
 
-def _basic(authorization: str) -> tuple[str, str]:
+def basic(authorization: str) -> tuple[str, str]:
+    """Name and password of a Basic header; two empty words for any other."""
     scheme, _, encoded = authorization.partition(" ")
     if scheme.lower() != "basic":
         return "", ""
@@ -182,9 +191,11 @@ def _basic(authorization: str) -> tuple[str, str]:
     return name, password
 
 
-def _pack(content: bytes) -> str:
+def pack(content: bytes) -> str:
+    """Base 64 as a JSON web token has it, without padding."""
     return base64.urlsafe_b64encode(content).rstrip(b"=").decode()
 
 
-def _unpack(text: str) -> bytes:
+def unpack(text: str) -> bytes:
+    """The bytes that `pack` packed."""
     return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))

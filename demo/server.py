@@ -11,15 +11,12 @@ import contextlib
 import itertools
 import operator
 import signal
-import socket
-import ssl
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from http.server import ThreadingHTTPServer
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from demo import images
 from demo.blobs import BlobStore
@@ -27,37 +24,21 @@ from demo.catalog import Catalog, Repository
 from demo.distribution import Distribution, Pull
 from demo.docker_content import docker_content
 from demo.exchange import Answer, Request, page
-from demo.faults import Faults
 from demo.harbor1 import Harbor1
 from demo.harbor2 import Harbor2
 from demo.identity import Logins, OlderSessions, Sessions, Tokens
+from demo.listener import Listener, announce, raise_first, serving
 from demo.registry1 import OlderDistribution
-from demo.wire import Handler
 
 Face = Literal["harbor1", "harbor2"]
 """Which of the two the server answers as: Harbor 1.10 or Harbor 2.5."""
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """One request that came in, as it was sent, and the status it was answered with."""
-
-    method: str
-    path: str
-    status: int
-    headers: Mapping[str, str]
-
-
-class DemoServer(ThreadingHTTPServer):
+class DemoServer(Listener):
     """The server, its content and its log. `catalog` may be replaced between any two requests.
 
-    `external_url` is where the server believes to be, as an administrator configures it: the token realm
-    points there whatever Host a client sent. `unannounced` are the types of longer bodies whose length the
-    server does not say beforehand; `folders` are paths that the proxy sends to themselves with a slash.
+    `folders` are paths that the proxy sends to themselves with a slash.
     """
-
-    daemon_threads = True
-    request_queue_size = 128
 
     def __init__(
         self,
@@ -68,22 +49,11 @@ class DemoServer(ThreadingHTTPServer):
         certificate: tuple[Path, Path] | None = None,
         face: Face = "harbor2",
     ) -> None:
+        super().__init__(port=port, certificate=certificate)
         self.blobs = blobs
         self.catalog = catalog
-        self.faults = Faults()
         self.logins = Logins()
-        self.requests: list[Seen] = []
-        self.unexpected: list[str] = []
         self.pulls: list[Pull] = []
-        self.failures: list[BaseException] = []
-        self._connections: set[socket.socket] = set()
-        super().__init__(("127.0.0.1", port), Handler)
-        self.scheme = "https" if certificate else "http"
-        if certificate:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(*certificate)
-            self.socket = context.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
-        self.external_url = self.url
         self._docker: tuple[Catalog, Catalog] | None = None
         self.harbor: Harbor1 | Harbor2
         self.distribution: Distribution
@@ -101,11 +71,6 @@ class DemoServer(ThreadingHTTPServer):
             self.sessions = Sessions()
             self.distribution = Distribution(blobs, self.tokens, self.pulls.append)
             self.harbor = Harbor2()
-
-    @property
-    def url(self) -> str:
-        """Where the server is, without a slash at the end."""
-        return f"{self.scheme}://127.0.0.1:{self.server_address[1]}"
 
     @property
     def content(self) -> Catalog:
@@ -158,43 +123,18 @@ class DemoServer(ThreadingHTTPServer):
                 catalog = catalog.with_repository(name.partition("/")[0], _pulled(repository, list(pulls)))
         return catalog
 
-    def saw(self, method: str, path: str, answer: Answer, headers: Mapping[str, str]) -> None:
-        """Write a request into the log."""
-        self.requests.append(Seen(method, path, answer.status, headers))
-        if not answer.known:
-            self.unexpected.append(f"{method} {path}")
+    def finished(self, answer: Answer, headers: Mapping[str, str]) -> Answer:
+        """The answer with the cookies and the number of the request, where Harbor's core made it."""
+        return self.sessions.signed(answer, headers) if answer.cookies else answer
 
-    def pause(self, seconds: float) -> None:
-        """Let time pass for a fault, but not beyond the server's own end."""
-        if seconds:
-            self.logins.stopped.wait(seconds)
-
-    def get_request(self) -> tuple[socket.socket, Any]:
-        """Accept a connection and remember it, so that stopping the server ends it."""
-        connection, address = super().get_request()
-        self._connections.add(connection)
-        return connection, address
-
-    def shutdown_request(self, request: Any) -> None:
-        """Forget a connection that is done."""
-        self._connections.discard(request)
-        super().shutdown_request(request)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that hangs up or refuses our certificate is no failure of the server; all else is."""
-        failure = sys.exc_info()[1]
-        if failure is not None and not isinstance(failure, OSError):
-            self.failures.append(failure)
-            super().handle_error(request, client_address)
+    def expire_tokens(self) -> None:
+        """Make every registry token issued so far worthless."""
+        self.tokens.expire()
 
     def stop(self) -> None:
-        """End listening and every open connection."""
+        """End listening, every open connection, and whoever waits after a wrong password."""
         self.logins.stopped.set()
-        self.shutdown()
-        self.server_close()
-        for connection in list(self._connections):
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
+        super().stop()
 
 
 def _pulled(repository: Repository, pulls: list[Pull]) -> Repository:
@@ -222,25 +162,9 @@ def running(
     """
     blobs = BlobStore(store_dir)
     server = DemoServer(blobs, catalog or images.build(blobs), port=port, certificate=certificate, face=face)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
+    with serving(server):
         yield server
-    finally:
-        server.stop()
-        thread.join()
-    if server.failures:
-        raise server.failures[0]
-
-
-def announce(url: str, file: Path | None) -> None:
-    """Put the address into a file that appears whole, then print it."""
-    if file is not None:
-        beside = file.with_name(f".{file.name}.new")
-        beside.write_text(url, encoding="utf-8")
-        beside.replace(file)
-    sys.stdout.write(f"listening on {url}\n")
-    sys.stdout.flush()
+    raise_first(server.failures)
 
 
 def main(arguments: list[str] | None = None) -> int:

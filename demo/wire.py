@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -14,7 +14,7 @@ from demo.exchange import Answer, FilePart, Request, decode_path, decode_query, 
 from demo.faults import Fault
 
 if TYPE_CHECKING:
-    from demo.server import DemoServer
+    from demo.listener import Listener
 
 LONGEST_REQUEST_LINE = 8190
 CHUNKED_FROM = 2048
@@ -26,7 +26,7 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 class Handler(BaseHTTPRequestHandler):
     """One connection, kept open between requests as HTTP/1.1 has it."""
 
-    server: DemoServer
+    server: Listener
     protocol_version = "HTTP/1.1"
     server_version = "nginx"
     sys_version = ""
@@ -43,16 +43,17 @@ class Handler(BaseHTTPRequestHandler):
         """Say nothing: `server.requests` is the log."""
 
     def _serve(self) -> None:
-        fault = self.server.faults.take(self.command, self.path)
+        headers = {name.lower(): text for name, text in self.headers.items()}
+        body = self._body()
+        label = self.server.label(self.path, headers, body)
+        fault = self.server.faults.take(self.command, label)
         if fault and fault.expire_tokens:
-            self.server.tokens.expire()
-        answer = self._answer()
+            self.server.expire_tokens()
+        answer = self._answer(headers, body)
         if fault:
             answer = fault.spoil(answer)
             self.server.pause(fault.delay)
-        self.server.saw(
-            self.command, self.path, answer, {name.lower(): text for name, text in self.headers.items()}
-        )
+        self.server.saw(self.command, label, answer, headers)
         if fault and fault.raw is not None:
             self.close_connection = True
             self.wfile.write(fault.raw)
@@ -60,13 +61,11 @@ class Handler(BaseHTTPRequestHandler):
             return
         self._write(answer, fault)
 
-    def _answer(self) -> Answer:
-        self._skip_body()
+    def _answer(self, headers: Mapping[str, str], body: bytes) -> Answer:
         if len(self.requestline) > LONGEST_REQUEST_LINE:
             self.close_connection = True
             return page(414, "414 Request-URI Too Large")
         parts = urlsplit(self.path)
-        headers = {name.lower(): text for name, text in self.headers.items()}
         try:
             path = decode_path(parts.path)
         except ValueError:
@@ -79,13 +78,13 @@ class Handler(BaseHTTPRequestHandler):
             query=decode_query(parts.query),
             headers=headers,
             origin=self.server.external_url,
+            body=body,
         )
-        answer = self.server.answer(request)
-        return self.server.sessions.signed(answer, headers) if answer.cookies else answer
+        return self.server.finished(self.server.answer(request), headers)
 
-    def _skip_body(self) -> None:
+    def _body(self) -> bytes:
         length = self.headers.get("Content-Length", "0")
-        self.rfile.read(int(length) if length.isdigit() else 0)
+        return self.rfile.read(int(length) if length.isdigit() else 0)
 
     def _write(self, answer: Answer, fault: Fault | None) -> None:
         body = answer.body
