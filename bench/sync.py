@@ -1,7 +1,7 @@
 """What a data update costs beside a bare client of the same concurrency: `make bench-sync`.
 
-The registry, PostgreSQL, the data update and the bare client run in processes of their own on this machine. One
-line is printed a figure, and the exit code is 1 where a goal was not met.
+The registry, PostgreSQL, the data update and the bare client run in processes of their own on this machine.
+One line is printed a figure, and the exit code is 1 where a goal was not met.
 """
 
 import argparse
@@ -106,7 +106,7 @@ def registry(face: str, size: Size, directory: Path) -> Iterator[str]:
 
 @contextlib.contextmanager
 def database(directory: Path) -> Iterator[str]:
-    """The address of a new PostgreSQL with the console's tables; the environment of the processes knows it."""
+    """The address of a new PostgreSQL with the console's tables, which the environment knows too."""
     services = start_throwaway_services(directory / "services")
     try:
         os.environ |= {

@@ -5,18 +5,16 @@ another's connections. What the environment says about proxies and passwords is 
 """
 
 import contextlib
+import http.client
 import ssl
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 
-import requests
 import urllib3
-from requests.adapters import HTTPAdapter
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
@@ -92,50 +90,22 @@ class _GuardedTLSConnection(_GuardedConnection):
             raise refusal(error, self._new_conn, self.host) from None  # type: ignore[attr-defined]
 
 
-class _Adapter(HTTPAdapter):
-    """Requests' adapter over guarded connections; what it would add about TLS and proxies is left out."""
-
-    def __init__(
-        self,
-        context: ssl.SSLContext,
-        allowed_networks: tuple[Network, ...],
-        own_services: tuple[Service, ...],
-    ) -> None:
-        self._context = context
-        marks = {"allowed_networks": allowed_networks, "own_services": own_services}
-        plain = type("GuardedHTTPConnection", (_GuardedConnection, HTTPConnection), marks)
-        secure = type("GuardedHTTPSConnection", (_GuardedTLSConnection, HTTPSConnection), marks)
-        self._pools = {
-            "http": type("GuardedHTTPPool", (HTTPConnectionPool,), {"ConnectionCls": plain}),
-            "https": type("GuardedHTTPSPool", (HTTPSConnectionPool,), {"ConnectionCls": secure}),
-        }
-        super().__init__(max_retries=0)
-
-    def init_poolmanager(self, *_: Any, **__: Any) -> None:
-        """Pools of guarded connections."""
-        self.poolmanager = urllib3.PoolManager(num_pools=4, maxsize=4, retries=False)
-        self.poolmanager.pool_classes_by_scheme = self._pools
-
-    def build_connection_pool_key_attributes(
-        self, request: requests.PreparedRequest, verify: Any, cert: Any = None
-    ) -> tuple[Any, Any]:
-        """Our TLS context instead of requests' choice of one."""
-        host_params, _ = super().build_connection_pool_key_attributes(request, verify, cert)
-        secure = host_params["scheme"] == "https"
-        return host_params, {"ssl_context": self._context} if secure else {}
-
-    def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:
-        """Nothing: the context holds the certificate rules."""
-
-
-class _Session(requests.Session):
-    """A session that never looks where a redirect leads.
-
-    Even with redirects off, requests reads and decodes the body of one, without any limit.
-    """
-
-    def get_redirect_target(self, resp: requests.Response) -> None:
-        """Nowhere."""
+def _pools(
+    context: ssl.SSLContext,
+    allowed_networks: tuple[Network, ...],
+    own_services: tuple[Service, ...],
+    connections: int,
+) -> urllib3.PoolManager:
+    """Pools of guarded connections, which keep so many of them open to one server."""
+    marks = {"allowed_networks": allowed_networks, "own_services": own_services}
+    plain = type("GuardedHTTPConnection", (_GuardedConnection, HTTPConnection), marks)
+    secure = type("GuardedHTTPSConnection", (_GuardedTLSConnection, HTTPSConnection), marks)
+    pools = urllib3.PoolManager(num_pools=4, maxsize=connections, retries=False, ssl_context=context)
+    pools.pool_classes_by_scheme = {
+        "http": type("GuardedHTTPPool", (HTTPConnectionPool,), {"ConnectionCls": plain}),
+        "https": type("GuardedHTTPSPool", (HTTPSConnectionPool,), {"ConnectionCls": secure}),
+    }
+    return pools
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +113,7 @@ class Reply:
     """Status and headers of an answer, and its body to be read within the request's budget."""
 
     status: int
-    _response: requests.Response
+    _response: urllib3.BaseHTTPResponse
 
     def header(self, name: str) -> str:
         """A header's text, or an empty one."""
@@ -152,11 +122,11 @@ class Reply:
     def stream(self, limit: int) -> Iterator[bytes]:
         """The body as it comes, never decoded; raises OutboundError, IMG_TOO_LARGE beyond ``limit`` bytes."""
         received = 0
-        chunks = self._response.raw.stream(_CHUNK, decode_content=False)
+        chunks = self._response.stream(_CHUNK, decode_content=False)
         while True:
             try:
                 chunk = next(chunks, None)
-            except (OSError, ValueError, requests.RequestException, urllib3.exceptions.HTTPError) as error:
+            except (OSError, ValueError, http.client.HTTPException, urllib3.exceptions.HTTPError) as error:
                 raise classify(error) from None
             if chunk is None:
                 return
@@ -177,7 +147,8 @@ def _nothing_to_do() -> None:
 class OutboundSession:
     """Connections to one server and to where it sends us, under one set of rules.
 
-    ``alive`` is called at least every second while we wait; what it raises ends the request.
+    Several threads may ask at once. ``alive`` is called at least every second while we wait; what it raises
+    ends the request. ``connections`` are kept open to one server; more may be open for a moment.
     """
 
     def __init__(
@@ -188,17 +159,12 @@ class OutboundSession:
         allowed_networks: Iterable[Network] = (),
         own_services: Iterable[Service] = (),
         alive: Callable[[], None] = _nothing_to_do,
+        connections: int = 4,
     ) -> None:
         self.allowed_networks = tuple(allowed_networks)
         self.context = tls_context(verify=verify, custom_ca=custom_ca)
         self._alive = alive
-        self._session = _Session()
-        self._session.trust_env = False
-        self._session.headers.clear()
-        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        adapter = _Adapter(self.context, self.allowed_networks, tuple(own_services))
-        self._session.mount("http://", adapter)
-        self._session.mount("https://", adapter)
+        self._pools = _pools(self.context, self.allowed_networks, tuple(own_services), connections)
 
     def get(
         self, url: str, *, headers: dict[str, str] | None = None, limits: Limits
@@ -218,24 +184,28 @@ class OutboundSession:
     ) -> Iterator[Reply]:
         mark = _budget.set(Budget(limits, self._alive))
         try:
-            response = self._session.request(
+            response = self._pools.urlopen(
                 method,
                 url,
-                data=body,
+                body=body,
                 headers={**_HEADERS, **(headers or {})},
-                stream=True,
-                timeout=(limits.connect, limits.read),
-                allow_redirects=False,
+                preload_content=False,
+                decode_content=False,
+                timeout=urllib3.Timeout(connect=limits.connect, read=limits.read),
+                redirect=False,
+                retries=False,
             )
-        except (OSError, ValueError, requests.RequestException, urllib3.exceptions.HTTPError) as error:
+        except (OSError, ValueError, http.client.HTTPException, urllib3.exceptions.HTTPError) as error:
             # The original holds the request, and with it the password.
             raise classify(error) from None
         finally:
             _budget.reset(mark)
         try:
-            yield Reply(response.status_code, response)
+            yield Reply(response.status, response)
         finally:
+            # Of an answer that was not read to its end nothing more is wanted: its connection is closed.
             response.close()
+            response.release_conn()
 
     def pause(self, seconds: float) -> None:
         """Wait, and stop waiting when ``alive`` says so."""
@@ -246,4 +216,4 @@ class OutboundSession:
 
     def close(self) -> None:
         """Close the connections."""
-        self._session.close()
+        self._pools.clear()

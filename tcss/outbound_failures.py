@@ -4,7 +4,6 @@ import http.client
 import socket
 import ssl
 
-import requests
 import urllib3.exceptions
 
 TEXTS = {
@@ -77,7 +76,7 @@ class OutboundError(Exception):
 
 
 def classify(error: BaseException) -> OutboundError:
-    """The fixed failure behind whatever requests, urllib3, http.client or ssl raised."""
+    """The fixed failure behind whatever urllib3, http.client or ssl raised."""
     chain = list(_chain(error))
     for inner in chain:
         if isinstance(inner, OutboundError):
@@ -91,7 +90,7 @@ def classify(error: BaseException) -> OutboundError:
         if isinstance(inner, ssl.SSLError) and inner.reason in _OLD_TLS_REASONS:
             return OutboundError("REG_PROTOCOL", OLD_TLS, OLD_TLS_REMEDY)
     for inner in chain:
-        if isinstance(inner, TimeoutError | urllib3.exceptions.TimeoutError | requests.Timeout):
+        if isinstance(inner, TimeoutError | urllib3.exceptions.TimeoutError):
             return OutboundError("REG_TIMEOUT")
         if isinstance(inner, socket.gaierror):
             return OutboundError("REG_DNS")
@@ -99,10 +98,8 @@ def classify(error: BaseException) -> OutboundError:
             inner, urllib3.exceptions.InvalidChunkLength | urllib3.exceptions.InvalidHeader | ValueError
         ):
             return OutboundError("REG_PROTOCOL")
-        # An answer that ends early, or none at all; the errors of requests are OSErrors too and say nothing.
-        if isinstance(inner, OSError | http.client.IncompleteRead) and not isinstance(
-            inner, requests.RequestException
-        ):
+        # An answer that ends early, or none at all.
+        if isinstance(inner, OSError | http.client.IncompleteRead):
             return OutboundError("REG_CONNECT")
     if any("ended prematurely" in str(inner) for inner in chain):
         return OutboundError("REG_CONNECT")
