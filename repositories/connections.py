@@ -9,6 +9,7 @@ from repositories.models import Registry, RegistryKind, RegistryVersion
 from repositories.registries.connection import Connection
 from repositories.registries.distribution import DistributionClient
 from repositories.registries.failures import AccessRefusedError, BadAnswerError, RegistryError
+from repositories.registries.harbor_v1 import HarborV1
 from repositories.registries.harbor_v2 import HarborV2
 from repositories.registries.protocol import (
     CheckReport,
@@ -17,9 +18,6 @@ from repositories.registries.protocol import (
     Registry as RegistryAdapter,
     StepState,
 )
-
-NO_V1 = "Harbor 1.x (version V1) is not part of this release."
-NO_V1_REMEDY = "Connect a Harbor 2.x server with version V2."
 
 Alive = Callable[[], None]
 
@@ -55,9 +53,10 @@ def _reveal(registry: Registry) -> str:
 
 def connect(registry: Registry, *, alive: Alive = _nothing_to_do) -> RegistryAdapter:
     """The adapter for listing what a registry holds; BadAnswerError where there is none for its kind."""
-    if registry.kind == RegistryKind.HARBOR and registry.version == RegistryVersion.V2:
-        return HarborV2(connection_of(registry, alive))
-    raise BadAnswerError("REG_PROTOCOL", NO_V1, NO_V1_REMEDY)
+    if registry.kind == RegistryKind.HARBOR:
+        adapter = HarborV1 if registry.version == RegistryVersion.V1 else HarborV2
+        return adapter(connection_of(registry, alive))
+    raise BadAnswerError("REG_PROTOCOL", "This release does not list this type of registry.")
 
 
 def pull_client(registry: Registry, *, alive: Alive = _nothing_to_do) -> PullClient:

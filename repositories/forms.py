@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 
 from django import forms
 
-from repositories.connections import NO_V1, NO_V1_REMEDY
 from repositories.credentials import Secret
-from repositories.models import PULL_LIMITS, Network, Registry, RegistryKind, RegistryVersion
+from repositories.models import PULL_LIMITS, Network, Registry, RegistryKind
 from repositories.services import CHANGEABLE
 from tcss.outbound import tls_context
 from tcss.outbound_addresses import AddressFormError, parse_origin
@@ -121,13 +120,6 @@ class RegistryForm(_ModelForm):
         if Registry.objects.filter(name__iexact=name).exclude(pk=self.instance.pk).exists():
             raise forms.ValidationError(NAME_TAKEN)
         return name
-
-    def clean_version(self) -> str:
-        """V2: there is no adapter for V1 yet."""
-        version = str(self.cleaned_data["version"])
-        if version == RegistryVersion.V1:
-            raise forms.ValidationError(f"{NO_V1} {NO_V1_REMEDY}")
-        return version
 
     def clean_address(self) -> str:
         """The address in its one form."""

@@ -20,21 +20,21 @@ def parse_json(body: bytes) -> object:
     two readers would understand in two ways.
     """
     try:
-        return json.loads(
-            body.decode("utf-8"), object_pairs_hook=_unique_keys, parse_constant=_refuse_constant
-        )
+        return json.loads(body.decode("utf-8"), object_pairs_hook=unique_keys, parse_constant=refuse_constant)
     except (ValueError, RecursionError):
         raise MalformedError("not JSON") from None
 
 
-def _unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
+def unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """For ``json``: the object of these pairs, MalformedError where a key is given twice."""
     found = dict(pairs)
     if len(found) != len(pairs):
         raise MalformedError("a key is given twice")
     return found
 
 
-def _refuse_constant(_: str) -> object:
+def refuse_constant(_: str) -> object:
+    """For ``json``: MalformedError for NaN and Infinity."""
     raise MalformedError("not a number of JSON")
 
 

@@ -1,18 +1,25 @@
-"""Tries a connection to Harbor 2 step by step, so that a failure names the step it is in."""
+"""Tries a connection to a registry step by step, so that a failure names the step it is in."""
 
+import contextlib
 import ssl
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 
+from repositories.registries.certificates import read_certificate
 from repositories.registries.client import RegistryHTTP
 from repositories.registries.connection import Connection
 from repositories.registries.distribution import DistributionClient
-from repositories.registries.failures import NotThereError, NotTrustedError, RegistryError
-from repositories.registries.harbor_identity import log_in, require_harbor_2
-from repositories.registries.protocol import CheckReport, CheckStep, Registry, StepState
+from repositories.registries.failures import (
+    NotThereError,
+    NotTrustedError,
+    RegistryError,
+    TryLaterError,
+)
+from repositories.registries.protocol import CertificateItem, CheckReport, CheckStep, Registry, StepState
 from repositories.registries.statuses import from_outbound
+from tcss.outbound import tls_context
 from tcss.outbound_addresses import AddressFormError, parse_origin
 from tcss.outbound_certificates import refusal
 from tcss.outbound_failures import OutboundError, classify
@@ -21,12 +28,13 @@ from tcss.outbound_sockets import Budget, GuardedSocket, Limits, connect, resolv
 # Somebody waits for the page.
 TEST_SECONDS = 9.0
 TEST_LIMITS = Limits(connect=3.0, read=6.0, total=7.0)
+CERTIFICATE = "Certificate"
 STEPS = (
     "Address",
     "Host name",
     "Connection",
-    "Certificate",
-    "Harbor 2.x",
+    CERTIFICATE,
+    "API version",
     "Login",
     "Right to list",
     "Right to pull",
@@ -35,11 +43,25 @@ _PROJECTS_TRIED = 5
 
 Outcome = tuple[StepState, str]
 _PASSED, _WARNED, _SKIPPED = StepState.PASSED, StepState.WARNED, StepState.SKIPPED
+_WHO = {"user": "a person's account", "robot": "a robot account"}
 
 
-def check(connection: Connection, adapter: Callable[[Connection], Registry]) -> CheckReport:
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """What one kind of registry is asked in its own way; each verb raises RegistryError.
+
+    ``version`` answers with a sentence about the interface. ``log_in`` proves that the account is known and
+    says what it is: ``user`` or ``robot``. ``adapter`` makes what the right to list is tried with.
+    """
+
+    version: Callable[[RegistryHTTP], str]
+    log_in: Callable[[RegistryHTTP], str]
+    adapter: Callable[[Connection], Registry]
+
+
+def check(connection: Connection, dialect: Dialect) -> CheckReport:
     """Every step up to the first that fails; raises nothing but what ``connection.alive`` raises."""
-    test = _Test(replace(connection, alive=_within(TEST_SECONDS, connection.alive)), adapter)
+    test = _Test(replace(connection, alive=_within(TEST_SECONDS, connection.alive)), dialect)
     steps: list[CheckStep] = []
     failed = False
     for name, step in zip(STEPS, test.steps(), strict=True):
@@ -55,6 +77,8 @@ def check(connection: Connection, adapter: Callable[[Connection], Registry]) -> 
         except RegistryError as error:
             failed = True
             steps.append(_failed(name, error))
+        if name == CERTIFICATE:
+            steps[-1] = replace(steps[-1], certificate=test.certificate)
     return CheckReport(tuple(steps))
 
 
@@ -76,10 +100,11 @@ def _within(seconds: float, alive: Callable[[], None]) -> Callable[[], None]:
 class _Test:
     """The steps, each of which may rely on those before it."""
 
-    def __init__(self, connection: Connection, adapter: Callable[[Connection], Registry]) -> None:
+    def __init__(self, connection: Connection, dialect: Dialect) -> None:
         self._connection = connection
-        self._adapter = adapter
+        self._dialect = dialect
         self._repository = ""
+        self.certificate: CertificateItem | None = None
 
     def steps(self) -> list[Callable[[], Outcome]]:
         return [
@@ -87,7 +112,7 @@ class _Test:
             self._host_name,
             self._connect,
             self._certificate,
-            self._harbor_2,
+            self._version,
             self._login,
             self._list,
             self._pull,
@@ -121,30 +146,40 @@ class _Test:
     def _certificate(self) -> Outcome:
         if not self._origin.is_https:
             return _WARNED, "The address begins with http://: the password travels unencrypted."
+        try:
+            self.certificate = self._handshake(self._http.session.context)
+        except OutboundError as error:
+            if not error.code.startswith("REG_TLS"):
+                raise
+            with contextlib.suppress(OutboundError):
+                self.certificate = self._handshake(tls_context(verify=False))
+            raise
+        if not self._connection.verify_tls:
+            return _WARNED, "The certificate is not validated: anybody in between could read the password."
+        return _PASSED, "The certificate is valid for this host."
+
+    def _handshake(self, context: ssl.SSLContext) -> CertificateItem | None:
+        """The server's certificate; nothing is sent beyond the handshake."""
         sock = self._dial()
         try:
-            with self._http.session.context.wrap_socket(sock, server_hostname=self._origin.host):
-                pass
+            with context.wrap_socket(sock, server_hostname=self._origin.host) as secured:
+                return read_certificate(secured.getpeercert(binary_form=True) or b"")
         except ssl.SSLError as error:
             raise refusal(error, self._dial, self._origin.host) from None
         except (OSError, ValueError) as error:
             raise classify(error) from None
         finally:
             sock.close()
-        if not self._connection.verify_tls:
-            return _WARNED, "The certificate is not validated: anybody in between could read the password."
-        return _PASSED, "The certificate is valid for this host."
 
-    def _harbor_2(self) -> Outcome:
-        require_harbor_2(self._http)
-        return _PASSED, "The server is Harbor 2.x."
+    def _version(self) -> Outcome:
+        return _PASSED, self._dialect.version(self._http)
 
     def _login(self) -> Outcome:
-        who = {"user": "a person's account", "robot": "a robot account"}[log_in(self._http)]
+        who = _WHO[self._dialect.log_in(self._http)]
         return _PASSED, f"Username and password are right; this is {who}."
 
     def _list(self) -> Outcome:
-        registry = self._adapter(self._connection)
+        registry = self._dialect.adapter(self._connection)
         projects = list(islice(registry.list_projects(), _PROJECTS_TRIED))
         if not projects:
             return _WARNED, "The account sees no project."
@@ -152,7 +187,14 @@ class _Test:
         for project in projects:
             for repository in islice(registry.list_repositories(project), 1):
                 found = True
-                if next(registry.list_artifacts(repository), None) is not None:
+                try:
+                    artifact = next(registry.list_artifacts(repository), None)
+                except TryLaterError as error:
+                    # Harbor 1.x looks up all of ten thousand tags before it answers.
+                    if error.code != "REG_TIMEOUT":
+                        raise
+                    return _WARNED, "Projects and repositories can be listed; images take longer than a test."
+                if artifact is not None:
                     self._repository = repository.name
                     return _PASSED, "Projects, repositories and images can be listed."
         return _WARNED, "The projects hold no image yet." if found else "The projects hold no repository yet."

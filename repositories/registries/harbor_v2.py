@@ -8,7 +8,7 @@ from repositories.registries import connection_test
 from repositories.registries.answers import MalformedError, as_list, as_mapping, moment, size, text
 from repositories.registries.client import TRIES, JSONAnswer, RegistryHTTP
 from repositories.registries.connection import Connection
-from repositories.registries.harbor_identity import API, log_in
+from repositories.registries.harbor_identity import API_2, log_in, require_harbor_2
 from repositories.registries.manifests import IMAGE_CONFIGS, INDEX_TYPES
 from repositories.registries.paging import walk
 from repositories.registries.protocol import (
@@ -46,6 +46,8 @@ class HarborV2:
 
     def list_projects(self) -> Iterator[ProjectItem]:
         """Every project this account sees; AccessRefusedError before the first for a wrong password."""
+        # A server may have been changed for one of another generation since it was connected.
+        require_harbor_2(self._http)
         # Harbor answers lists to a wrong password too, but with the public projects only.
         log_in(self._http)
         yield from walk(lambda page: self._get("/projects", {"with_detail": "false", **page}), _project)
@@ -67,13 +69,23 @@ class HarborV2:
         """Try the connection step by step."""
         test_limits = connection_test.TEST_LIMITS
         return connection_test.check(
-            self._connection, lambda connection: HarborV2(connection, limits=test_limits, tries=1)
+            self._connection,
+            connection_test.Dialect(
+                version=_version_step,
+                log_in=log_in,
+                adapter=lambda connection: HarborV2(connection, limits=test_limits, tries=1),
+            ),
         )
 
     def _get(self, path: str, query: Mapping[str, object]) -> JSONAnswer:
         # A project whose name is all digits would be taken for an id.
         headers = {**self._http.basic(), "X-Is-Resource-Name": "true"}
-        return self._http.get_json(API + path, query, headers=headers)
+        return self._http.get_json(API_2 + path, query, headers=headers)
+
+
+def _version_step(http: RegistryHTTP) -> str:
+    require_harbor_2(http)
+    return "The server is Harbor 2.x."
 
 
 def _project(entry: Mapping[str, object]) -> tuple[str, ProjectItem]:

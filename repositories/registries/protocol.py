@@ -27,9 +27,10 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ProjectItem:
-    """A namespace of repositories."""
+    """A namespace of repositories; ``number`` is the registry's own, 0 where nothing is asked by it."""
 
     name: str
+    number: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +122,21 @@ class StepState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class CertificateItem:
+    """A server's certificate as a connection test shows it; texts are cleaned and bounded, and still hostile.
+
+    ``fingerprint`` is the SHA-256 of the whole certificate, as browsers write it: 32 pairs with colons.
+    """
+
+    subject: str
+    issuer: str
+    names: tuple[str, ...]
+    valid_from: datetime
+    valid_until: datetime
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
 class CheckStep:
     """One step of a connection test, in a sentence made by us."""
 
@@ -128,6 +144,7 @@ class CheckStep:
     state: StepState
     sentence: str
     error: RegistryError | None = None
+    certificate: CertificateItem | None = None
 
 
 @dataclass(frozen=True, slots=True)

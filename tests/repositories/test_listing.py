@@ -213,7 +213,12 @@ def test_a_wrong_password_lists_nothing_though_harbor_answers_anybody(demo: Demo
     with pytest.raises(AccessRefusedError) as caught:
         list(harbor(demo.url, "wrong").list_projects())
     assert caught.value.code == "REG_AUTH"
-    assert [seen.path for seen in demo.requests] == ["/api/v2.0/users/current"]
+    asked = [(seen.path, "authorization" in seen.headers) for seen in demo.requests]
+    assert asked == [
+        ("/api/version", False),
+        ("/api/v2.0/users/current", True),
+        ("/api/v2.0/systeminfo", False),
+    ]
 
 
 def failing_step(report: Any) -> tuple[str, str]:
@@ -226,14 +231,14 @@ def failing_step(report: Any) -> tuple[str, str]:
 @pytest.mark.parametrize(
     ("fault", "step", "code"),
     [
-        (html_page("/api/", times=None), "Harbor 2.x", "REG_PROTOCOL"),
-        (html_page("/api/version", status=502, times=None), "Harbor 2.x", "REG_5XX"),
+        (html_page("/api/", times=None), "API version", "REG_PROTOCOL"),
+        (html_page("/api/version", status=502, times=None), "API version", "REG_5XX"),
         (
             Fault(match="/api/version", status=301, headers={"Location": "https://x"}),
-            "Harbor 2.x",
+            "API version",
             "REG_PROTOCOL",
         ),
-        (Fault(match="/api/version", body=b'{"version":"v3.0"}'), "Harbor 2.x", "REG_PROTOCOL"),
+        (Fault(match="/api/version", body=b'{"version":"v3.0"}'), "API version", "REG_PROTOCOL"),
         (Fault(match="/users/current", status=401, times=None), "Login", "REG_AUTH"),
         (Fault(match="/projects\\?", status=403, times=None), "Right to list", "REG_FORBIDDEN"),
         (Fault(match="/artifacts", status=403, times=None), "Right to list", "REG_FORBIDDEN"),
@@ -264,7 +269,7 @@ def test_harbor_1_is_told_apart() -> None:
     answers = {"/api/systeminfo": http(200, b'{"harbor_version":"v1.10.19-abcdef"}')}
     with hostile_server(answers) as server:
         report = harbor(server.url, "secret").check()
-        assert failing_step(report) == ("Harbor 2.x", "REG_PROTOCOL")
+        assert failing_step(report) == ("API version", "REG_PROTOCOL")
         assert report.error is not None
         assert "Harbor 1" in report.error.reason
         assert "V1" in report.error.remedy

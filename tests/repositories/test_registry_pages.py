@@ -115,7 +115,7 @@ def test_htmx_is_sent_to_the_list_after_saving(operator: Client, entered: dict[s
 
 def test_testing_shows_the_steps_and_saves_nothing(operator: Client, entered: dict[str, str]) -> None:
     page = operator.post(ADD, {**entered, "action": "test"}, headers=HTMX).content.decode()
-    for step in ("Address", "Host name", "Connection", "Certificate", "Harbor 2.x", "Login"):
+    for step in ("Address", "Host name", "Connection", "Certificate", "API version", "Login"):
         assert f">{step}</th>" in page
     assert "The connection works." in page
     assert "<html" not in page
@@ -177,7 +177,6 @@ def test_a_name_is_taken_whatever_its_case(
     ("field", "value", "sentence"),
     [
         ("name", "   ", "required"),
-        ("version", "V1", "not part of this release"),
         ("kind", "quay", "not one of the available choices"),
         ("hourly_pull_limit", "7", "not one of the available choices"),
         ("username", "a:b", "no colon"),
