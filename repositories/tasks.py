@@ -4,7 +4,7 @@ from celery import shared_task
 from django.utils import timezone
 
 from repositories import recovery, sync
-from repositories.updates import RUN_SYNC, request_nightly
+from repositories.updates import RUN_SYNC, request_all_hinted, request_nightly
 
 
 @shared_task(name=RUN_SYNC)
@@ -23,3 +23,9 @@ def reap() -> None:
 def nightly() -> None:
     """A tick: ask for tonight's data updates, if it is night and they have not been asked for."""
     request_nightly(timezone.now())
+
+
+@shared_task(name="repositories.hints")
+def hints() -> None:
+    """A tick: ask for data updates of what webhooks named a few seconds ago."""
+    request_all_hinted()

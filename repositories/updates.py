@@ -6,6 +6,7 @@ from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
+from repositories import hints
 from repositories.models import Registry, Sync, SyncTrigger
 from repositories.nights import night_began
 from tcss.bell import ring
@@ -17,23 +18,60 @@ RUN_SYNC = "repositories.run_sync"
 def request_sync(
     registry: Registry, trigger: SyncTrigger, user: AbstractBaseUser | AnonymousUser | None = None
 ) -> Sync:
-    """The registry's data update that waits or runs, or a new one; asking twice is harmless."""
+    """The registry's data update that waits or runs, or a new one; asking twice is harmless.
+
+    One that was to list only what webhooks named goes on to list everything.
+    """
+    requested_by_id = user.pk if user is not None and user.is_authenticated else None
     while True:
         active = Sync.objects.filter(registry=registry, state__in=ACTIVE).first()
-        if active is not None:
+        if active is not None and not active.is_partial:
             return active
+        if active is not None:
+            # Where this changes nothing it has just ended, or somebody else has widened it.
+            Sync.objects.filter(pk=active.pk, state__in=ACTIVE, is_partial=True).update(
+                is_partial=False, trigger=trigger, requested_by_id=requested_by_id
+            )
+            continue
         try:
             with transaction.atomic():
                 sync = Sync.objects.create(
-                    registry=registry,
-                    trigger=trigger,
-                    requested_by_id=user.pk if user is not None and user.is_authenticated else None,
+                    registry=registry, trigger=trigger, requested_by_id=requested_by_id
                 )
                 ring(RUN_SYNC, sync.pk)
                 return sync
         except IntegrityError:
             # Somebody else asked in the same moment; theirs is joined, unless it has ended already.
             continue
+
+
+def request_hinted(registry: Registry) -> Sync | None:
+    """A data update of what webhooks named, if it is time for one (repositories.hints); None otherwise.
+
+    Where names were dropped it is one of the whole registry, which takes all hints with it.
+    """
+    if not hints.is_due(registry):
+        return None
+    is_partial = not hints.names_were_dropped(registry)
+    if not is_partial and not hints.whole_is_due(registry):
+        return None
+    try:
+        with transaction.atomic():
+            sync = Sync.objects.create(registry=registry, trigger=SyncTrigger.WEBHOOK, is_partial=is_partial)
+            if not is_partial:
+                hints.waiting(registry).delete()
+            ring(RUN_SYNC, sync.pk)
+            return sync
+    except IntegrityError:
+        # Somebody asked in the same moment; the hints wait for the next tick.
+        return None
+
+
+def request_all_hinted() -> list[Sync]:
+    """Ask for the data update of every registry whose webhooks named something that is due."""
+    hints.forget_old()
+    asked = [request_hinted(registry) for registry in hints.hinted_registries()]
+    return [sync for sync in asked if sync is not None]
 
 
 def cancel_sync(sync_id: int) -> bool:

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from repositories import views
+from repositories import views, webhook_views
 
 app_name = "repositories"
 
@@ -16,4 +16,5 @@ urlpatterns = [
     path("<int:pk>/test/", views.registry_test, name="registry-test"),
     path("<int:pk>/sync/", views.registry_sync, name="registry-sync"),
     path("<int:pk>/cancel/", views.registry_cancel, name="registry-cancel"),
+    path("<int:pk>/webhook/", webhook_views.registry_webhook, name="registry-webhook"),
 ]

@@ -128,6 +128,7 @@ CELERY_BEAT_SCHEDULE = {
     "refresh-database": {"task": "scanning.refresh_database", "schedule": 60.0, "options": {"expires": 60}},
     "tick": {"task": "tcss.tick", "schedule": 30.0, "options": {"expires": 30}},
     "lapse-licenses": {"task": "licensing.lapse", "schedule": 60.0, "options": {"expires": 60}},
+    "hinted-data-updates": {"task": "repositories.hints", "schedule": 5.0, "options": {"expires": 5}},
     "nightly-data-update": {"task": "repositories.nightly", "schedule": 60.0, "options": {"expires": 60}},
 }
 CELERY_BEAT_SCHEDULE_FILENAME = str(DATA_DIR / "beat" / "schedule")

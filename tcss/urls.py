@@ -3,6 +3,7 @@
 from django.contrib import admin
 from django.urls import include, path
 
+from repositories import webhook_views
 from tcss import views
 
 urlpatterns = [
@@ -14,6 +15,7 @@ urlpatterns = [
     path("login/", views.Login.as_view(), name="login"),
     path("logout/", views.Logout.as_view(), name="logout"),
     path("admin/", admin.site.urls),
+    path("webhooks/<slug:webhook_id>/", webhook_views.webhook, name="webhook"),
     path("registries/", include("repositories.urls")),
     path("images/", include("images.urls")),
     path("", include("scanning.urls")),
