@@ -9,6 +9,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 
 from django.conf import settings
@@ -24,10 +25,11 @@ from scanning.examination import Examined, examine, verdicts
 from scanning.failpoints import failpoint
 from scanning.ingest import ingest
 from scanning.models import GOOD_CATEGORY_STATES, Category, CategoryState, Scan, ScanCategory, ScanStep
-from scanning.pulling import pull
+from scanning.pulling import MustWaitError, pull
 from scanning.pulse import Heartbeat, ScanTimeoutError
 from scanning.services import RUN_SCAN, cancel_categories, fail_categories, ring_next
 from scanning.summaries import refresh_summaries
+from scanning.waiting import put_off
 from tcss.bell import ring
 from tcss.lifecycle import CancelRequestedError, Failure, LostLeaseError, State, failure_fields, held
 
@@ -62,6 +64,8 @@ def run(scan_pk: int) -> None:
         log.warning("A scan was taken away from this worker", extra={"scan": scan.pk})
     except CancelRequestedError:
         _end_cancelled(scan)
+    except MustWaitError as wait:
+        put_off(scan, wait)
     except Exception as error:  # noqa: BLE001 - any error has to end the row
         _end_badly(scan, error)
     failpoint("ended")
@@ -172,7 +176,9 @@ def _end_badly(scan: Scan, error: Exception) -> None:
         if row.cancel_requested:
             Scan.objects.end(scan.pk, fence=scan.fence, state=State.CANCELLED)
             cancel_categories([scan.pk])
-        elif may_pass and Scan.objects.give_back(scan.pk, fence=scan.fence, failure=failure):
+        elif may_pass and Scan.objects.give_back(
+            scan.pk, fence=scan.fence, failure=failure, wait=_pause_after(error), waits_for=None
+        ):
             # A registry that is not well gets a pause: the reaper rings after a while of silence.
             if not isinstance(error, TryLaterError | NoRoomError):
                 ring(RUN_SCAN, scan.pk)
@@ -180,6 +186,11 @@ def _end_badly(scan: Scan, error: Exception) -> None:
             Scan.objects.end(scan.pk, fence=scan.fence, state=State.FAILED, failure=failure)
             fail_categories([scan.pk], failure)
         refresh_summaries([scan.image_id])
+
+
+def _pause_after(error: Exception) -> timedelta | None:
+    """How long the registry asks to be left alone."""
+    return timedelta(seconds=error.retry_after) if isinstance(error, TryLaterError) else None
 
 
 def _judged(error: Exception) -> tuple[Failure, bool]:

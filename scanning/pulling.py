@@ -1,27 +1,51 @@
-"""Brings an image's config and raw layers into an attempt's folder, from the first source that has them."""
+"""Brings an image's config and raw layers into an attempt's folder, from the first source that has them.
+
+Before bytes of a layer are fetched, the registry's hourly limit is asked; what the store has costs nothing.
+"""
 
 import hashlib
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from pathlib import Path
+
+from django.db import transaction
 
 from images.models import Image
 from repositories.connections import pull_client
+from repositories.models import Registry
+from repositories.pull_limit import database_now, grant
 from repositories.registries.failures import RegistryError, TryLaterError
 from repositories.registries.protocol import PullClient
 from scanning.contents import WrongContentError
 from scanning.failpoints import failpoint
-from scanning.models import ScanStep
+from scanning.models import Scan, ScanStep
 from scanning.pulse import Heartbeat
 from scanning.sources import Source, sources_of
 from scanning.store import Blob, BlobStore
+from tcss.lifecycle import Failure, State
 
 log = logging.getLogger(__name__)
 
 CONFIG_LIMIT_BYTES = 8 * 2**20
 _PULL_BEGINS, _PULL_ENDS = 5, 70
+# A registry that asks for fewer requests without saying when is left alone for as long.
+_SHORTEST_PAUSE = timedelta(minutes=1)
+
+
+class MustWaitError(Exception):
+    """Nothing is wrong: the registry gives the content later, not before `until`.
+
+    `failure` is what the registry said, and None where our own limit for it is why.
+    """
+
+    def __init__(self, registry: Registry, until: datetime, failure: Failure | None = None) -> None:
+        super().__init__(f"registry {registry.pk} may be asked again at {until}")
+        self.registry = registry
+        self.until = until
+        self.failure = failure
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,26 +65,74 @@ class Pulled:
 def pull(image: Image, target: Path, store: BlobStore, heartbeat: Heartbeat) -> Pulled:
     """The image's content, verified; every source is tried before one's error counts.
 
-    Raises RegistryError, ContentError and whatever the heartbeat raises.
+    Raises MustWaitError when a source that may work has to be left alone for now, RegistryError, ContentError
+    and whatever the heartbeat raises.
     """
     target.mkdir()
     errors: list[RegistryError | WrongContentError] = []
+    waits: list[MustWaitError] = []
     for source in sources_of(image):
+        if source.registry.pk in {wait.registry.pk for wait in waits}:
+            continue
         try:
             return _pull_from(source, image, target, store, heartbeat)
+        except MustWaitError as wait:
+            waits.append(wait)
         except (RegistryError, WrongContentError) as error:
             heartbeat.check()
             log.warning(
                 "An image could not be pulled from one of its sources",
                 extra={"image": image.pk, "registry": source.registry.pk, "cause": str(error)},
             )
+            if isinstance(error, RegistryError) and error.code == "REG_RATE":
+                waits.append(_as_asked(source.registry, error))
             errors.append(error)
+    if waits:
+        raise min(waits, key=lambda wait: wait.until)
     # What may pass is worth another attempt, whatever the other sources said.
     passing = [error for error in errors if isinstance(error, TryLaterError)]
     raise passing[0] if passing else errors[0]
 
 
+@dataclass
+class _Permission:
+    """Leave to fetch an image's content from a registry, asked for once and only when bytes are needed."""
+
+    registry: Registry
+    image: Image
+    is_given: bool = field(default=False, init=False)
+
+    def demand(self) -> None:
+        """Raises MustWaitError when the registry's hourly limit is reached."""
+        if self.is_given:
+            return
+        # As one, so that the others in line never see it at two places.
+        with transaction.atomic():
+            until = grant(self.registry.pk, self.image.pk)
+            if until is not None:
+                raise MustWaitError(self.registry, until)
+            _leave_the_line(self.image)
+        self.is_given = True
+
+
+def _leave_the_line(image: Image) -> None:
+    """The image's scan waits no more, for whatever registry it did."""
+    Scan.objects.filter(image=image, state=State.RUNNING).exclude(waits_for=None).update(waits_for=None)
+
+
+def _as_asked(registry: Registry, error: RegistryError) -> MustWaitError:
+    """The wait a registry asked for, by the database's clock."""
+    pause = timedelta(seconds=error.retry_after if isinstance(error, TryLaterError) else 0)
+    failure = Failure(error.code, error.reason, error.remedy)
+    return MustWaitError(registry, database_now() + max(pause, _SHORTEST_PAUSE), failure)
+
+
 def _pull_from(source: Source, image: Image, target: Path, store: BlobStore, heartbeat: Heartbeat) -> Pulled:
+    permission = _Permission(source.registry, image)
+    if all(store.has(blob.diff_id) for blob in source.blobs):
+        _leave_the_line(image)
+    else:
+        permission.demand()
     client = pull_client(source.registry, alive=heartbeat.check)
     config = client.read_blob(source.repository, image.image_id, limit=CONFIG_LIMIT_BYTES)
     algorithm, _, expected = image.image_id.partition(":")
@@ -82,7 +154,11 @@ def _pull_from(source: Source, image: Image, target: Path, store: BlobStore, hea
         before = done
         path = target / f"{number}.tar"
         store.lend(
-            blob, path, fetch=_fetch(client, source.repository, blob), pulse=heartbeat, received=received
+            blob,
+            path,
+            fetch=_fetch(client, source.repository, blob, permission),
+            pulse=heartbeat,
+            received=received,
         )
         layers.append((blob.diff_id, path))
         # What the store had already, or another scan pulled meanwhile, is progress too.
@@ -91,9 +167,11 @@ def _pull_from(source: Source, image: Image, target: Path, store: BlobStore, hea
 
 
 def _fetch(
-    client: PullClient, repository: str, blob: Blob
+    client: PullClient, repository: str, blob: Blob, permission: _Permission
 ) -> Callable[[int], AbstractContextManager[Iterator[bytes]]]:
     def fetch(offset: int) -> AbstractContextManager[Iterator[bytes]]:
+        # What the store had a moment ago may have been evicted.
+        permission.demand()
         return client.get_blob(repository, blob.digest, blob.size, offset=offset)
 
     return fetch

@@ -1,7 +1,7 @@
-"""The queue of scans: cancelling in bulk, whose bell was lost, and who is next."""
+"""The queue of scans: cancelling in bulk, and whose bell was lost; who waits for a time is not called."""
 
 from collections.abc import Collection
-from typing import Self, TypeVar
+from typing import TypeVar
 
 from django.db.models.functions import Now
 
@@ -24,10 +24,6 @@ class QueueQuerySet(LifecycleQuerySet[_Row]):
         return self.filter(pk__in=pks, state=State.RUNNING, cancel_requested=True).update(
             state=State.CANCELLED, finished_at=Now(), lease_until=None
         )
-
-    def next_in_line(self) -> Self:
-        """Queued rows in the order in which they are due."""
-        return self.filter(state=State.QUEUED).order_by("priority", "pk")
 
     def take_bells(self, limit: int) -> list[int]:
         """The first rows whose bell was lost or never rung, marked as rung now; needs a transaction.

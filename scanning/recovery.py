@@ -4,9 +4,11 @@ import logging
 
 from django.db import transaction
 
+from repositories.pull_limit import forget_old_pulls
 from scanning.models import Scan
 from scanning.services import RUN_SCAN, cancel_categories, fail_categories
 from scanning.summaries import refresh_summaries
+from scanning.waiting import bring_forward
 from tcss.bell import ring
 from tcss.lifecycle import MAX_ATTEMPTS, WORKER_LOST, Failure, State
 
@@ -23,10 +25,15 @@ _MOST_BATCHES = 20
 
 
 def reap() -> None:
-    """Bring expired scans back to the queue or to their end, then ring for those that wait unheard."""
+    """Bring expired scans back to the queue or to their end, then ring for those that wait unheard.
+
+    Those that wait for a registry's limit are brought forward before, where they need not wait so long.
+    """
     for _ in range(_MOST_BATCHES):
         if take_up_expired() < _BATCH:
             break
+    forget_old_pulls()
+    bring_forward()
     with transaction.atomic():
         for scan_pk in Scan.objects.take_bells(_BATCH):
             ring(RUN_SCAN, scan_pk)
@@ -46,7 +53,7 @@ def take_up_expired() -> int:
             if Scan.objects.end(row.pk, fence=row.fence, state=State.FAILED, failure=WORKER_LOST):
                 fail_categories([row.pk], WORKER_LOST)
                 ended.append(row.image_id)
-        elif Scan.objects.give_back(row.pk, fence=row.fence, failure=_LOST_ONCE):
+        elif Scan.objects.give_back(row.pk, fence=row.fence, failure=_LOST_ONCE, waits_for=None):
             ring(RUN_SCAN, row.pk)
         log.warning(
             "A scan's worker was lost", extra={"scan": row.pk, "attempt": row.attempt, "fence": row.fence}

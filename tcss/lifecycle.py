@@ -143,10 +143,19 @@ class LifecycleQuerySet(models.QuerySet[_Row]):
         self.end(row_id, fence=fence, state=State.FAILED, failure=failure)
         return False
 
-    def postpone(self, row_id: int, *, fence: int, until: datetime | None = None, **fields: Any) -> bool:
+    def postpone(
+        self,
+        row_id: int,
+        *,
+        fence: int,
+        until: datetime | None = None,
+        failure: Failure | None = None,
+        **fields: Any,
+    ) -> bool:
         """Put a running row back in the queue through no fault of its own: the attempt does not count.
 
-        Nobody takes it before ``until``. False when it is no longer ours.
+        Nobody takes it before ``until``; ``failure`` is why, where the reason is worth telling. False when it
+        is no longer ours.
         """
         return (
             self.filter(pk=row_id, state=State.RUNNING, fence=fence).update(
@@ -155,7 +164,7 @@ class LifecycleQuerySet(models.QuerySet[_Row]):
                 lease_until=None,
                 queued_at=Now(),
                 available_at=until,
-                **failure_fields(None),
+                **failure_fields(failure),
                 **fields,
             )
             == 1
@@ -165,9 +174,13 @@ class LifecycleQuerySet(models.QuerySet[_Row]):
         """Running rows whose lease has run out: their worker is gone."""
         return self.filter(state=State.RUNNING, lease_until__lt=Now())
 
+    def due(self) -> Self:
+        """Queued rows that nothing keeps waiting but the lack of a worker."""
+        return self.filter(_due(), state=State.QUEUED)
+
     def unheard(self) -> Self:
         """Queued rows that have waited long enough for their bell to be thought lost."""
-        return self.filter(_due(), state=State.QUEUED, queued_at__lt=Now() - BELL_LOST_AFTER)
+        return self.due().filter(queued_at__lt=Now() - BELL_LOST_AFTER)
 
 
 def _due() -> models.Q:

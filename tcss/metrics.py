@@ -19,13 +19,15 @@ class _StatusCollector(Collector):
         """The figures; what is not known now is left out rather than shown as nought."""
         seen = self._seen
         jobs = GaugeMetricFamily(
-            "tcss_jobs", "Jobs that wait, run or have lost their worker.", labels=["kind", "state"]
+            "tcss_jobs",
+            "Jobs that wait for a worker or for a time, run, or have lost their worker.",
+            labels=["kind", "state"],
         )
         oldest = GaugeMetricFamily(
             "tcss_oldest_queued_seconds", "Age of the oldest waiting job.", labels=["kind"]
         )
         for kind, queue in (("scan", seen.scans), ("sync", seen.syncs)):
-            for state in ("queued", "running", "overdue"):
+            for state in ("queued", "waiting", "running", "overdue"):
                 jobs.add_metric([kind, state], getattr(queue, state))
             oldest.add_metric([kind], queue.oldest_queued_seconds or 0)
         yield jobs

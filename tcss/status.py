@@ -10,7 +10,7 @@ from typing import Any
 import redis
 from django.conf import settings
 from django.db.models import Count, DurationField, ExpressionWrapper, Min, Q
-from django.db.models.functions import Now
+from django.db.models.functions import Greatest, Now
 from django.utils import timezone
 
 from repositories.models import Sync
@@ -28,9 +28,13 @@ _BROKER_TIMEOUT_SECONDS = 2
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """Jobs of one kind; ``overdue`` run under a lease that has run out: their worker is gone."""
+    """Jobs of one kind; ``overdue`` run under a lease that has run out: their worker is gone.
+
+    ``queued`` ones wait for a worker; ``waiting`` ones for a time, such as a registry's hourly limit.
+    """
 
     queued: int
+    waiting: int
     running: int
     overdue: int
     oldest_queued_seconds: int | None
@@ -103,12 +107,16 @@ def _client() -> redis.Redis:
 
 
 def _queue(jobs: LifecycleQuerySet[Any]) -> Queue:
-    queued, running = Q(state=State.QUEUED), Q(state=State.RUNNING)
+    later = Q(state=State.QUEUED, available_at__gt=Now())
+    queued, running = Q(state=State.QUEUED) & ~later, Q(state=State.RUNNING)
     counted = jobs.active().aggregate(
         queued=Count("pk", filter=queued),
+        waiting=Count("pk", filter=later),
         running=Count("pk", filter=running),
         overdue=Count("pk", filter=running & Q(lease_until__lt=Now())),
-        oldest=ExpressionWrapper(Now() - Min("queued_at", filter=queued), output_field=DurationField()),
+        oldest=ExpressionWrapper(
+            Now() - Min(Greatest("queued_at", "available_at"), filter=queued), output_field=DurationField()
+        ),
     )
     oldest: timedelta | None = counted.pop("oldest")
     return Queue(**counted, oldest_queued_seconds=None if oldest is None else int(oldest.total_seconds()))

@@ -108,7 +108,13 @@ def test_statusz_is_json_for_people_with_a_role(client: Client, data_folder: Pat
     response = client.get("/statusz")
     assert response["Content-Type"] == "application/json"
     told = response.json()
-    assert told["scans"] == {"queued": 0, "running": 0, "overdue": 0, "oldest_queued_seconds": None}
+    assert told["scans"] == {
+        "queued": 0,
+        "waiting": 0,
+        "running": 0,
+        "overdue": 0,
+        "oldest_queued_seconds": None,
+    }
     assert told["broker"]["reachable"] is True
     assert told["disk"]["free_bytes"] > 0
     assert all(set(problem) == {"code", "reason", "remedy"} for problem in told["problems"])
