@@ -3,7 +3,7 @@
 import contextlib
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -29,19 +29,11 @@ from tcss.outbound_sockets import Budget, GuardedSocket, Limits, connect, resolv
 TEST_SECONDS = 9.0
 TEST_LIMITS = Limits(connect=3.0, read=6.0, total=7.0)
 CERTIFICATE = "Certificate"
-STEPS = (
-    "Address",
-    "Host name",
-    "Connection",
-    CERTIFICATE,
-    "API version",
-    "Login",
-    "Right to list",
-    "Right to pull",
-)
 _PROJECTS_TRIED = 5
 
 Outcome = tuple[StepState, str]
+Step = tuple[str, Callable[[], Outcome]]
+"""A step's name, and what tries it; it raises RegistryError or OutboundError where it fails."""
 _PASSED, _WARNED, _SKIPPED = StepState.PASSED, StepState.WARNED, StepState.SKIPPED
 _WHO = {"user": "a person's account", "robot": "a robot account"}
 
@@ -61,10 +53,20 @@ class Dialect:
 
 def check(connection: Connection, dialect: Dialect) -> CheckReport:
     """Every step up to the first that fails; raises nothing but what ``connection.alive`` raises."""
-    test = _Test(replace(connection, alive=_within(TEST_SECONDS, connection.alive)), dialect)
+    test = _DialectTest(in_time(connection), dialect)
+    return run_steps([*test.host_steps(), *test.dialect_steps(), *test.right_steps()], test)
+
+
+def in_time(connection: Connection) -> Connection:
+    """The same connection, which gives up when somebody has waited long enough for the page."""
+    return replace(connection, alive=within(TEST_SECONDS, connection.alive))
+
+
+def run_steps(named: Sequence[Step], test: "HostTest") -> CheckReport:
+    """Try the steps in their order up to the first that fails."""
     steps: list[CheckStep] = []
     failed = False
-    for name, step in zip(STEPS, test.steps(), strict=True):
+    for name, step in named:
         if failed:
             steps.append(CheckStep(name, _SKIPPED, "Not tried, because a step before it failed."))
             continue
@@ -86,7 +88,8 @@ def _failed(name: str, error: RegistryError) -> CheckStep:
     return CheckStep(name, StepState.FAILED, error.reason, error)
 
 
-def _within(seconds: float, alive: Callable[[], None]) -> Callable[[], None]:
+def within(seconds: float, alive: Callable[[], None]) -> Callable[[], None]:
+    """``alive`` that also raises OutboundError (REG_TIMEOUT) after so many seconds."""
     end = time.monotonic() + seconds
 
     def still_alive() -> None:
@@ -97,26 +100,27 @@ def _within(seconds: float, alive: Callable[[], None]) -> Callable[[], None]:
     return still_alive
 
 
-class _Test:
-    """The steps, each of which may rely on those before it."""
+class HostTest:
+    """The steps that every registry has; each may rely on those before it."""
 
-    def __init__(self, connection: Connection, dialect: Dialect) -> None:
+    def __init__(self, connection: Connection, adapter: Callable[[Connection], Registry]) -> None:
         self._connection = connection
-        self._dialect = dialect
+        self._adapter = adapter
         self._repository = ""
         self.certificate: CertificateItem | None = None
 
-    def steps(self) -> list[Callable[[], Outcome]]:
+    def host_steps(self) -> list[Step]:
+        """From the address's form to the certificate."""
         return [
-            self._address,
-            self._host_name,
-            self._connect,
-            self._certificate,
-            self._version,
-            self._login,
-            self._list,
-            self._pull,
+            ("Address", self._address),
+            ("Host name", self._host_name),
+            ("Connection", self._connect),
+            (CERTIFICATE, self._certificate),
         ]
+
+    def right_steps(self) -> list[Step]:
+        """What the account may do."""
+        return [("Right to list", self._list), ("Right to pull", self._pull)]
 
     def _address(self) -> Outcome:
         try:
@@ -171,15 +175,8 @@ class _Test:
         finally:
             sock.close()
 
-    def _version(self) -> Outcome:
-        return _PASSED, self._dialect.version(self._http)
-
-    def _login(self) -> Outcome:
-        who = _WHO[self._dialect.log_in(self._http)]
-        return _PASSED, f"Username and password are right; this is {who}."
-
     def _list(self) -> Outcome:
-        registry = self._dialect.adapter(self._connection)
+        registry = self._adapter(self._connection)
         projects = list(islice(registry.list_projects(), _PROJECTS_TRIED))
         if not projects:
             return _WARNED, "The account sees no project."
@@ -208,3 +205,22 @@ class _Test:
         except NotThereError:
             return _SKIPPED, "The image to try it with has just gone."
         return _PASSED, "Images can be pulled."
+
+
+class _DialectTest(HostTest):
+    """The steps of a registry whose API is asked at its own address."""
+
+    def __init__(self, connection: Connection, dialect: Dialect) -> None:
+        super().__init__(connection, dialect.adapter)
+        self._dialect = dialect
+
+    def dialect_steps(self) -> list[Step]:
+        """What the server is, and whether it knows the account."""
+        return [("API version", self._version), ("Login", self._login)]
+
+    def _version(self) -> Outcome:
+        return _PASSED, self._dialect.version(self._http)
+
+    def _login(self) -> Outcome:
+        who = _WHO[self._dialect.log_in(self._http)]
+        return _PASSED, f"Username and password are right; this is {who}."
