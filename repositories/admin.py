@@ -30,6 +30,8 @@ class RegistryAdmin(ReadOnlyAdmin):
         "health_remedy",
         "health_checked_at",
         "last_synced_at",
+        "removal_held_since",
+        "removal_held_count",
         "created_at",
     )
 
@@ -47,7 +49,8 @@ class RepositoryAdmin(ReadOnlyAdmin):
 class TagAdmin(ReadOnlyAdmin):
     """Image versions."""
 
-    list_display = ("repository_name", "name", "registry", "pushed_at", "missing_since")
+    list_display = ("repository_name", "name", "registry", "pushed_at", "missing_since", "removed_at")
+    list_filter = (("removed_at", admin.EmptyFieldListFilter),)
     list_select_related = ("registry",)
     search_fields = ("repository_name", "name", "=manifest_digest")
     show_full_result_count = False

@@ -3,7 +3,7 @@
 from celery import shared_task
 from django.utils import timezone
 
-from repositories import recovery, sync
+from repositories import recovery, removal, sync
 from repositories.updates import RUN_SYNC, request_all_hinted, request_nightly
 
 
@@ -23,6 +23,13 @@ def reap() -> None:
 def nightly() -> None:
     """A tick: ask for tonight's data updates, if it is night and they have not been asked for."""
     request_nightly(timezone.now())
+
+
+@shared_task(name="repositories.purge")
+def purge() -> None:
+    """A tick: look again at removals that wait for a person, and delete what was removed long ago."""
+    removal.review()
+    removal.purge()
 
 
 @shared_task(name="repositories.hints")

@@ -16,5 +16,6 @@ urlpatterns = [
     path("<int:pk>/test/", views.registry_test, name="registry-test"),
     path("<int:pk>/sync/", views.registry_sync, name="registry-sync"),
     path("<int:pk>/cancel/", views.registry_cancel, name="registry-cancel"),
+    path("<int:pk>/confirm-removal/", views.registry_confirm_removal, name="registry-confirm-removal"),
     path("<int:pk>/webhook/", webhook_views.registry_webhook, name="registry-webhook"),
 ]

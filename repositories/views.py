@@ -16,6 +16,7 @@ from repositories.forms import NAME_TAKEN, RegistryForm
 from repositories.listing import RegistryRow, history, holdings, registry_rows
 from repositories.models import Registry, SyncTrigger
 from repositories.registries.protocol import CheckReport
+from repositories.removal import confirm_removal
 from repositories.services import add_registry, change_registry, note_health
 from repositories.updates import cancel_active_sync, request_sync
 from tcss.access import permission_needed
@@ -167,6 +168,29 @@ def registry_cancel(request: Request, pk: int) -> HttpResponse:
     """Stop the data update under way."""
     cancel_active_sync(get_object_or_404(Registry, pk=pk))
     return _detail(request, pk, report=None) if request.htmx else redirect(LIST)
+
+
+@require_POST
+@permission_needed("repositories.change_registry")
+def registry_confirm_removal(request: Request, pk: int) -> HttpResponse:
+    """Remove the images that are gone from a registry at once: somebody says that they were deleted there."""
+    registry = get_object_or_404(Registry, pk=pk)
+    outcome = confirm_removal(registry, request.user)
+    if outcome.removed:
+        messages.success(request, f"{_told(outcome.removed, registry)} removed.")
+    if outcome.held:
+        messages.warning(
+            request,
+            f"{_told(outcome.held, registry)} not removed yet: two complete data updates, an hour apart, "
+            "have to miss an image first, and it must not be in a scan.",
+        )
+    elif not outcome.removed:
+        messages.info(request, f"Nothing of {registry.name} has to be confirmed any more.")
+    return _go(request, reverse(DETAIL, args=[pk]))
+
+
+def _told(count: int, registry: Registry) -> str:
+    return f"1 image of {registry.name} was" if count == 1 else f"{count:,} images of {registry.name} were"
 
 
 @require_POST

@@ -129,6 +129,7 @@ CELERY_BEAT_SCHEDULE = {
     "tick": {"task": "tcss.tick", "schedule": 30.0, "options": {"expires": 30}},
     "lapse-licenses": {"task": "licensing.lapse", "schedule": 60.0, "options": {"expires": 60}},
     "hinted-data-updates": {"task": "repositories.hints", "schedule": 5.0, "options": {"expires": 5}},
+    "purge-removed": {"task": "repositories.purge", "schedule": 600.0, "options": {"expires": 600}},
     "nightly-data-update": {"task": "repositories.nightly", "schedule": 60.0, "options": {"expires": 60}},
 }
 CELERY_BEAT_SCHEDULE_FILENAME = str(DATA_DIR / "beat" / "schedule")

@@ -64,6 +64,7 @@ ALLOWED = {
     "repositories:registry-sync": (NOBODY, OPERATORS),
     "repositories:registry-sync-all": (NOBODY, OPERATORS),
     "repositories:registry-cancel": (NOBODY, OPERATORS),
+    "repositories:registry-confirm-removal": (NOBODY, OPERATORS),
     "repositories:registry-webhook": (OPERATORS, OPERATORS),
     "webhook": (NOBODY, NOBODY),
     "scanning:task-cancel": (NOBODY, OPERATORS),
