@@ -20,7 +20,8 @@ from typing import get_args
 
 from demo.exchange import Answer
 from demo.faults import Fault, Faults
-from demo.server import DemoServer, Face, announce, running
+from demo.listener import announce
+from demo.server import DemoServer, Face, running
 from demo.wire import Handler
 
 

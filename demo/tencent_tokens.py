@@ -63,7 +63,7 @@ class InstanceTokens:
             return False
         claims = json.loads(unpack(signed.split(".")[1]))
         current = claims["generation"] == self._expired_before and claims["exp"] > self._now().timestamp()
-        return current and claims["operatorUin"] == uin
+        return current and bool(claims["operatorUin"] == uin)
 
     def expire(self) -> None:
         """Make every token given so far worthless, as if its time had passed."""
