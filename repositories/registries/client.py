@@ -11,7 +11,14 @@ from urllib.parse import urlencode
 from repositories.registries.answers import MalformedError, parse_json
 from repositories.registries.connection import Connection
 from repositories.registries.failures import BadAnswerError, CannotPullError, NotTrustedError, TryLaterError
-from repositories.registries.statuses import WEB_PAGE, WEB_PAGE_REMEDY, from_outbound, from_status
+from repositories.registries.pace import LONGEST_PAUSE_SECONDS, Turn
+from repositories.registries.statuses import (
+    WEB_PAGE,
+    WEB_PAGE_REMEDY,
+    from_outbound,
+    from_status,
+    retry_after,
+)
 from tcss.outbound import OutboundSession, Reply
 from tcss.outbound_addresses import AddressFormError, parse_origin
 from tcss.outbound_failures import OutboundError
@@ -21,8 +28,7 @@ TRIES = 5
 # A damaged answer may be the network's fault, but it is more often what the server always answers.
 _TRIES_OF_BAD_ANSWERS = 3
 _FIRST_PAUSE_SECONDS = 0.5
-# A registry that asks for a longer pause is asked again by a later job instead.
-LONGEST_PAUSE_SECONDS = 60.0
+_ASKS_FOR_FEWER = frozenset({408, 425, 429, 503})
 
 Answered = TypeVar("Answered")
 
@@ -52,6 +58,7 @@ class RegistryHTTP:
             allowed_networks=connection.allowed_networks,
             own_services=connection.own_services,
             alive=connection.alive,
+            connections=connection.pace.most if connection.pace else 4,
         )
 
     def basic(self) -> dict[str, str]:
@@ -64,11 +71,20 @@ class RegistryHTTP:
     @contextlib.contextmanager
     def open(self, url: str, headers: Mapping[str, str], limits: Limits | None = None) -> Iterator[Reply]:
         """One request, whatever its status; what transport raises becomes a RegistryError."""
-        try:
-            with self.session.get(url, headers=dict(headers), limits=limits or self.limits) as reply:
-                yield reply
-        except OutboundError as error:
-            raise from_outbound(error) from None
+        with self._turn() as turn:
+            try:
+                with self.session.get(url, headers=dict(headers), limits=limits or self.limits) as reply:
+                    if turn is not None and reply.status in _ASKS_FOR_FEWER:
+                        turn.was_too_much(retry_after(reply))
+                    yield reply
+            except OutboundError as error:
+                if turn is not None and error.code == "REG_TIMEOUT":
+                    turn.was_too_much()
+                raise from_outbound(error) from None
+
+    def _turn(self) -> contextlib.AbstractContextManager[Turn | None]:
+        pace = self.connection.pace
+        return pace.turn(self.connection.alive) if pace else contextlib.nullcontext()
 
     def get_json(
         self, path: str, query: Mapping[str, object] | None = None, *, headers: Mapping[str, str]

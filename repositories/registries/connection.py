@@ -4,6 +4,7 @@ import ipaddress
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from repositories.registries.pace import Pace
 from tcss.outbound_addresses import Service
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -22,6 +23,8 @@ class Connection:
     ``password`` is called when it is needed, so that no copy lies about. ``alive`` is called at least every
     second while an answer is awaited; it raises to stop the work. ``account`` answers username and password
     together, where both come with a token that ends; ``username`` and ``password`` are not asked then.
+
+    ``pace`` is shared by all threads that ask this registry at once; they call the functions too.
     """
 
     address: str
@@ -33,6 +36,7 @@ class Connection:
     own_services: tuple[Service, ...] = ()
     alive: Callable[[], None] = field(default=_always_alive, repr=False)
     account: Callable[[], tuple[str, str]] | None = field(default=None, repr=False)
+    pace: Pace | None = None
 
     def credentials(self) -> tuple[str, str]:
         """Username and password as they are now; an empty username where there is no account."""

@@ -143,7 +143,9 @@ class DistributionClient:
         for _ in range(3):
             authorization = self._tokens.header(repository)
             with self._http.open(url, {**headers, **authorization}, limits) as reply:
-                if reply.status == 401 and self._tokens.refused(repository, reply.header("WWW-Authenticate")):
+                if reply.status == 401 and self._tokens.refused(
+                    repository, reply.header("WWW-Authenticate"), authorization
+                ):
                     continue
                 if reply.status in _REDIRECTS and hops:
                     target = self._target(url, reply)

@@ -5,7 +5,10 @@ there only where that is the registry itself.
 """
 
 import re
+import threading
 import time
+from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlencode, urlsplit
 
@@ -22,6 +25,9 @@ _DEFAULT_LIFE_SECONDS = 60
 _LONGEST_LIFE_SECONDS = 24 * 60 * 60
 # A token is renewed this long before it ends, so that none ends on its way.
 _MARGIN_SECONDS = 10
+# A registry may have tens of thousands of repositories; each is read for a while and then no more.
+_TOKENS_KEPT = 256
+_TURNS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +43,10 @@ class Tokens:
         self._http = http
         self._service: tuple[str, str] | None = None
         self._basic = False
-        self._tokens: dict[str, _Token] = {}
+        self._tokens: OrderedDict[str, _Token] = OrderedDict()
+        self._lock = threading.Lock()
+        # Threads that need the same token ask for it once; those that need others seldom wait for them.
+        self._turns = [threading.Lock() for _ in range(_TURNS)]
 
     def header(self, repository: str) -> dict[str, str]:
         """The Authorization header to ask with: none until the registry has said what it wants."""
@@ -47,16 +56,39 @@ class Tokens:
         if token is None or token.good_until <= time.monotonic():
             if self._service is None:
                 return {}
-            token = self._tokens[repository] = self._ask(repository)
+            token = self._renewed(repository)
         return {"Authorization": f"Bearer {token.text}"}
 
-    def refused(self, repository: str, challenge: str) -> bool:
-        """Learn from a 401; True when the question is worth being asked again.
+    def _renewed(self, repository: str) -> _Token:
+        with self._turns[hash(repository) % len(self._turns)]:
+            token = self._tokens.get(repository)
+            if token is None or token.good_until <= time.monotonic():
+                token = self._ask(repository)
+                with self._lock:
+                    self._tokens[repository] = token
+                    self._tokens.move_to_end(repository)
+                    while len(self._tokens) > _TOKENS_KEPT:
+                        self._tokens.popitem(last=False)
+            return token
+
+    def refused(self, repository: str, challenge: str, sent: Mapping[str, str]) -> bool:
+        """Learn from a 401 to a question with the header ``sent``; True when it is worth being asked again.
 
         Harbor answers a bearer token that has ended with the challenge Basic, so the service it named before
         is remembered.
         """
-        if self._tokens.pop(repository, None) is not None:
+        with self._lock:
+            return self._learn(repository, challenge, sent)
+
+    def _learn(self, repository: str, challenge: str, sent: Mapping[str, str]) -> bool:
+        authorization = sent.get("Authorization", "")
+        if authorization.startswith("Bearer "):
+            token = self._tokens.get(repository)
+            # Another thread may have renewed it meanwhile.
+            if token is not None and authorization == f"Bearer {token.text}":
+                del self._tokens[repository]
+            return True
+        if not sent and (self._basic or self._service is not None):
             return True
         scheme, _, rest = challenge.strip().partition(" ")
         if scheme.lower() == "bearer" and self._service is None:
