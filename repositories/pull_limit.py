@@ -121,7 +121,7 @@ def budgets_of(registries: Iterable[Registry]) -> dict[int, Budget]:
     if not limits:
         return {}
     pulls = Pull.objects.filter(registry__in=limits, granted_at__gte=Now() - HOUR)
-    rows = pulls.values("registry").annotate(times=ArrayAgg("granted_at", ordering="-granted_at"))
+    rows = pulls.values("registry").annotate(times=ArrayAgg("granted_at", order_by="-granted_at"))
     newest: dict[int, Sequence[datetime]] = dict(rows.values_list("registry", "times"))
     return {pk: _budget(limit, newest.get(pk, ())) for pk, limit in limits.items()}
 

@@ -8,6 +8,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from images.models import NEVER, Image, ImageLayer, ScanStatus, Severity
+from repositories.models import Pull, Registry
 from scanning.models import (
     GOOD_CATEGORY_STATES,
     Category,
@@ -61,8 +62,24 @@ def assert_every_scan_ended_once() -> None:
 
 def assert_attempts_are_bounded() -> None:
     """I8: no scan is tried more often than it may be."""
+    # The fence may be higher: waiting for a registry or for a planned stop costs no attempt.
     assert not Scan.objects.filter(attempt__gt=MAX_ATTEMPTS).exists()
-    assert not Scan.objects.filter(fence__gt=MAX_ATTEMPTS, attempt__lt=F("fence")).exists()
+    assert not Scan.objects.filter(attempt__gt=F("fence")).exists()
+
+
+def assert_hourly_limits_held() -> None:
+    """I10: no hour, wherever it begins, has more images pulled from a registry than its limit."""
+    for registry in Registry.objects.exclude(hourly_pull_limit=None):
+        limit = registry.hourly_pull_limit or 0
+        pulls = list(Pull.objects.filter(registry=registry).order_by("granted_at"))
+        for first, after in zip(pulls, pulls[limit:], strict=False):
+            assert after.granted_at - first.granted_at > timedelta(hours=1), (registry, first, after)
+        newest = [(pull.registry_id, pull.image_id) for pull in pulls if _is_of_the_last_hour(pull)]
+        assert len(newest) == len(set(newest)), "an image takes one place an hour"
+
+
+def _is_of_the_last_hour(pull: Pull) -> bool:
+    return timezone.now() - pull.granted_at < timedelta(hours=1)
 
 
 def assert_books_balance() -> None:
@@ -111,6 +128,7 @@ def assert_invariants() -> None:
     assert_nothing_is_stuck()
     assert_every_scan_ended_once()
     assert_attempts_are_bounded()
+    assert_hourly_limits_held()
     assert_books_balance()
 
 
