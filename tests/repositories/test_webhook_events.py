@@ -186,8 +186,8 @@ WORDS = st.sampled_from(
     [
         "type", "event_data", "data", "repository", "repo_full_name", "namespace", "name", "specversion",
         "pushImage", "PUSH_ARTIFACT", "harbor.artifact.deleted", "REPLICATION", "TAG_RETENTION",
-        "replication", "retention", "dest_resource", "successful_artifact", "deleted_artifact", "name_tag", "project_name",
-        "team/api", "team", "api:v1", "\x00", "\ud800",
+        "replication", "retention", "dest_resource", "successful_artifact", "deleted_artifact", "name_tag",
+        "project_name", "team/api", "team", "api:v1", "\x00", "\ud800",
     ]
 )  # fmt: skip
 JSON = st.recursive(
