@@ -4,11 +4,12 @@ from datetime import datetime
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.db import IntegrityError, transaction
+from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
 from repositories import hints
 from repositories.models import Registry, Sync, SyncTrigger
-from repositories.nights import night_began
+from repositories.nights import Night, night_at
 from tcss.bell import ring
 from tcss.lifecycle import ACTIVE, State
 
@@ -91,21 +92,48 @@ def cancel_active_sync(registry: Registry) -> bool:
 
 
 def request_nightly(now: datetime) -> list[Sync]:
-    """Ask for the data update of every registry that has not had tonight's; nothing by day.
+    """Ask for tonight's data update of every registry whose moment has come; nothing by day.
 
-    Once a night whatever ticks twice: the registry's row is locked while its updates are looked at.
+    Once a night whatever ticks, restarts or strikes twice: an update bears its night's date, and the database
+    keeps two of one registry from bearing the same.
     """
-    began = night_began(now, timezone.get_default_timezone())
-    if began is None:
+    night = night_at(now, timezone.get_default_timezone())
+    if night is None:
         return []
-    asked = []
-    for pk in Registry.objects.order_by("pk").values_list("pk", flat=True):
-        with transaction.atomic():
-            registry = Registry.objects.select_for_update().filter(pk=pk).first()
-            tonights = Sync.objects.filter(registry=pk, trigger=SyncTrigger.NIGHTLY, created_at__gte=began)
-            if registry is not None and not tonights.exists():
-                sync = request_sync(registry, SyncTrigger.NIGHTLY)
-                # One that somebody else asked for is joined; tonight's own follows it.
-                if sync.trigger == SyncTrigger.NIGHTLY:
-                    asked.append(sync)
-    return asked
+    tonights = Sync.objects.filter(registry=OuterRef("pk"), night=night.date)
+    waiting = Registry.objects.filter(~Exists(tonights)).order_by("pk").values_list("pk", flat=True)
+    asked = [_request_tonights(pk, night) for pk in waiting if night.moment_of(pk) <= now]
+    return [sync for sync in asked if sync is not None]
+
+
+def _request_tonights(registry_pk: int, night: Night) -> Sync | None:
+    """Tonight's data update of a registry: the whole one under way, which counts as it, or a new one.
+
+    None where somebody was quicker, and while one is under way that cannot count: it is stopping, or it is an
+    earlier night's.
+    """
+    mine = Sync.objects.filter(registry=registry_pk)
+    countable = mine.filter(state__in=ACTIVE, night=None, cancel_requested=False)
+    while Registry.objects.filter(pk=registry_pk).exists() and not mine.filter(night=night.date).exists():
+        try:
+            with transaction.atomic():
+                # What webhooks asked for goes on to list everything, within the night like any other.
+                countable.filter(is_partial=True).update(
+                    is_partial=False, trigger=SyncTrigger.NIGHTLY, night=night.date, stop_at=night.ends
+                )
+                # A person's goes on past the end of the night: it was asked for.
+                countable.update(night=night.date)
+                if mine.active().exists():
+                    return mine.active().filter(night=night.date).first()
+                sync = Sync.objects.create(
+                    registry_id=registry_pk,
+                    trigger=SyncTrigger.NIGHTLY,
+                    night=night.date,
+                    stop_at=night.ends,
+                )
+                ring(RUN_SYNC, sync.pk)
+                return sync
+        except IntegrityError:
+            # Somebody asked in the same moment, or the registry was deleted.
+            continue
+    return None

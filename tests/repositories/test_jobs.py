@@ -1,9 +1,8 @@
-"""Data updates as jobs: asked for twice, lost, unheard, cancelled, and once every night."""
+"""Data updates as jobs: asked for twice, lost, unheard and cancelled."""
 
 import threading
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
-from zoneinfo import ZoneInfo
+from datetime import timedelta
 
 import pytest
 from django.db import connection
@@ -11,8 +10,7 @@ from django.utils import timezone
 
 from repositories import recovery, updates
 from repositories.models import Registry, Sync, SyncTrigger
-from repositories.nights import night_began
-from repositories.updates import cancel_sync, request_nightly, request_sync
+from repositories.updates import cancel_sync, request_sync
 from tcss.lifecycle import State
 
 pytestmark = pytest.mark.django_db
@@ -115,80 +113,3 @@ def test_a_waiting_one_that_was_told_to_stop_is_cancelled(other: Registry, bells
     recovery.reap()
     sync.refresh_from_db()
     assert sync.state == State.CANCELLED
-
-
-NIGHT = datetime(2026, 3, 10, 1, 30, tzinfo=UTC)
-
-
-@pytest.mark.parametrize(
-    ("now", "zone", "began"),
-    [
-        ("2026-03-10T00:00:00+00:00", "UTC", "2026-03-10T00:00:00+00:00"),
-        ("2026-03-10T02:59:59+00:00", "UTC", "2026-03-10T00:00:00+00:00"),
-        ("2026-03-10T03:00:00+00:00", "UTC", None),
-        ("2026-03-10T23:59:59+00:00", "UTC", None),
-        ("2026-03-09T16:30:00+00:00", "Asia/Shanghai", "2026-03-09T16:00:00+00:00"),
-        # Europe's clocks go from 2:00 to 3:00, and from 3:00 to 2:00.
-        ("2026-03-29T00:30:00+00:00", "Europe/Berlin", "2026-03-28T23:00:00+00:00"),
-        ("2026-03-29T01:00:00+00:00", "Europe/Berlin", None),
-        ("2026-10-25T01:30:00+00:00", "Europe/Berlin", "2026-10-24T22:00:00+00:00"),
-        # Havana's clocks skip midnight.
-        ("2026-03-08T05:00:00+00:00", "America/Havana", "2026-03-08T05:00:00+00:00"),
-    ],
-)
-def test_the_night_is_the_servers(now: str, zone: str, began: str | None) -> None:
-    expected = None if began is None else datetime.fromisoformat(began)
-    assert night_began(datetime.fromisoformat(now), ZoneInfo(zone)) == expected
-
-
-def set_created(sync: Sync, moment: datetime) -> None:
-    """What the database's clock would have written."""
-    Sync.objects.filter(pk=sync.pk).update(created_at=moment)
-
-
-def finish(sync: Sync) -> None:
-    Sync.objects.filter(pk=sync.pk).update(state=State.SUCCEEDED)
-
-
-def test_every_registry_is_updated_once_a_night(
-    make_registry: Callable[..., Registry], bells: list[int]
-) -> None:
-    registries = [make_registry(f"https://r{number}.example.org") for number in range(3)]
-    for minutes in range(0, 90, 10):
-        for sync in request_nightly(NIGHT + timedelta(minutes=minutes)):
-            set_created(sync, NIGHT + timedelta(minutes=minutes))
-            finish(sync)
-    assert sorted(Sync.objects.values_list("registry", flat=True)) == [each.pk for each in registries]
-    for sync in request_nightly(NIGHT + timedelta(days=1)):
-        set_created(sync, NIGHT + timedelta(days=1))
-    assert Sync.objects.count() == 6
-
-
-def test_nothing_is_asked_for_by_day(other: Registry, bells: list[int]) -> None:
-    assert request_nightly(NIGHT + timedelta(hours=8)) == []
-    assert not Sync.objects.exists()
-
-
-def test_tonights_own_follows_one_that_somebody_asked_for(other: Registry, bells: list[int]) -> None:
-    by_hand = request_sync(other, SyncTrigger.MANUAL)
-    assert request_nightly(NIGHT) == []
-    finish(by_hand)
-    assert [sync.trigger for sync in request_nightly(NIGHT)] == [SyncTrigger.NIGHTLY]
-
-
-def test_several_ticks_at_once_ask_once(transactional_db: None, other: Registry, bells: list[int]) -> None:
-    barrier = threading.Barrier(4)
-    now = timezone.now().replace(hour=1)
-
-    def tick() -> None:
-        barrier.wait()
-        for sync in request_nightly(now):
-            finish(sync)
-        connection.close()
-
-    threads = [threading.Thread(target=tick) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert Sync.objects.filter(trigger=SyncTrigger.NIGHTLY).count() == 1
