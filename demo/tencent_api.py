@@ -3,18 +3,19 @@
 Every refusal is an HTTP 200 with `Response.Error` inside, as with the real one. What only a mistake in a
 client can cause (an unknown action or version, a parameter that does not fit) also goes into `unexpected`.
 Established: the codes, the limits by action, and the words for an exceeded limit and for a refused region.
-Inferred: the order of the checks, and that the second of a limit slides.
+Inferred: the order of the checks, and that a limit looks at the last second and refused calls do not count.
 """
 
 from __future__ import annotations
 
+import email.utils
 import json
 import re
 import threading
 import uuid
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -69,14 +70,14 @@ class Limits:
             now, recent = self._now(), self._recent[action]
             while recent and now - recent[0] >= timedelta(seconds=1):
                 recent.popleft()
-            recent.append(now)
             most = self.rates[action]
-            if len(recent) > most:
+            if len(recent) >= most:
                 raise ApiError(
                     "RequestLimitExceeded",
-                    f"Your current request times equals to `{len(recent)}` in a second, which exceeds the "
+                    f"Your current request times equals to `{len(recent) + 1}` in a second, which exceeds the "
                     f"frequency limit `{most}` for a second. Please reduce the frequency of calls.",
                 )
+            recent.append(now)
 
 
 class ApiFace(Listener):
@@ -111,7 +112,10 @@ class ApiFace(Listener):
             error, answered = refusal, _error(refusal.code, refusal.message)
         region, body = request.headers.get("x-tc-region", ""), request.body.decode(errors="replace")
         self.calls.append(Called(_action(request.headers), region, body, error.code if error else None))
-        return _answer(answered, known=error is None or not error.unexpected)
+        answer = _answer(answered, known=error is None or not error.unexpected)
+        # The clock by which the signature was looked at.
+        date = email.utils.format_datetime(self._now(), usegmt=True)
+        return replace(answer, headers={**answer.headers, "Date": date})
 
     def _answered(self, request: Request) -> Mapping[str, Any]:
         headers = request.headers

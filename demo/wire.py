@@ -96,8 +96,9 @@ class Handler(BaseHTTPRequestHandler):
             and kind.startswith(self.server.unannounced)
             and not fault
         )
-        self.send_response(answer.status)
-        for name, text in answer.headers.items():
+        self.send_response_only(answer.status)
+        usual = {"Server": self.version_string(), "Date": self.date_time_string()}
+        for name, text in {**usual, **answer.headers}.items():
             self.send_header(name, text)
         for cookie in answer.set_cookies:
             self.send_header("Set-Cookie", cookie)

@@ -1,16 +1,19 @@
 """Chooses a registry's adapter, and hands it the registry's row as plain values."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from django.conf import settings
 
-from repositories.credentials import CredentialKeyError
-from repositories.models import Registry, RegistryKind, RegistryVersion
+from repositories.credentials import CredentialKeyError, Secret
+from repositories.models import CloudAccount, Registry, RegistryKind, RegistryVersion
+from repositories.registries.ccr import CCR
 from repositories.registries.connection import Connection
 from repositories.registries.distribution import DistributionClient
-from repositories.registries.failures import AccessRefusedError, BadAnswerError, RegistryError
+from repositories.registries.failures import AccessRefusedError, RegistryError
 from repositories.registries.harbor_v1 import HarborV1
 from repositories.registries.harbor_v2 import HarborV2
+from repositories.registries.pace import Pace
 from repositories.registries.protocol import (
     CheckReport,
     CheckStep,
@@ -18,6 +21,9 @@ from repositories.registries.protocol import (
     Registry as RegistryAdapter,
     StepState,
 )
+from repositories.registries.tcr import TCR
+from repositories.registries.tencent_api import CloudCredentials, TencentAPI
+from repositories.registries.tencent_tokens import InstanceToken
 
 Alive = Callable[[], None]
 
@@ -26,7 +32,7 @@ def _nothing_to_do() -> None:
     """Nobody wants to stop."""
 
 
-def connection_of(registry: Registry, alive: Alive = _nothing_to_do) -> Connection:
+def connection_of(registry: Registry, alive: Alive = _nothing_to_do, pace: Pace | None = None) -> Connection:
     """A registry's row as the values an adapter takes; ``alive`` is called while it waits and may raise."""
     return Connection(
         address=registry.address,
@@ -37,31 +43,89 @@ def connection_of(registry: Registry, alive: Alive = _nothing_to_do) -> Connecti
         allowed_networks=tuple(settings.ALLOWED_NETWORKS),
         own_services=tuple(settings.OWN_SERVICES),
         alive=alive,
+        pace=pace,
     )
 
 
 def _reveal(registry: Registry) -> str:
+    return _open(registry.password, "password")
+
+
+def _open(stored: Secret, what: str) -> str:
     try:
-        return str(registry.password.reveal())
+        return stored.reveal()
     except CredentialKeyError:
         raise AccessRefusedError(
             "REG_AUTH",
-            "The stored password cannot be read: it was stored with another key.",
-            "Enter the password again, or give the console the key it had (TCSS_FIELD_KEYS).",
+            f"The stored {what} cannot be read: it was stored with another key.",
+            f"Enter the {what} again, or give the console the key it had (TCSS_FIELD_KEYS).",
         ) from None
 
 
-def connect(registry: Registry, *, alive: Alive = _nothing_to_do) -> RegistryAdapter:
-    """The adapter for listing what a registry holds; BadAnswerError where there is none for its kind."""
+def cloud_api(account: CloudAccount, alive: Alive = _nothing_to_do) -> TencentAPI:
+    """Tencent Cloud's API for an account's row."""
+    return TencentAPI(
+        CloudCredentials(
+            secret_id=account.secret_id,
+            secret_key=lambda: _open(account.secret_key, "secret key"),
+            site=account.site,
+            endpoint=settings.TENCENT_ENDPOINT,
+            allowed_networks=tuple(settings.ALLOWED_NETWORKS),
+            own_services=tuple(settings.OWN_SERVICES),
+            alive=alive,
+        )
+    )
+
+
+def connect(
+    registry: Registry, *, alive: Alive = _nothing_to_do, pace: Pace | None = None
+) -> RegistryAdapter:
+    """The adapter for listing what a registry holds."""
     if registry.kind == RegistryKind.HARBOR:
         adapter = HarborV1 if registry.version == RegistryVersion.V1 else HarborV2
-        return adapter(connection_of(registry, alive))
-    raise BadAnswerError("REG_PROTOCOL", "This release does not list this type of registry.")
+        return adapter(connection_of(registry, alive, pace))
+    account = _account_of(registry)
+    api = cloud_api(account, alive)
+    connection = _cloud_connection(registry, account, api, alive)
+    if registry.kind == RegistryKind.CCR:
+        return CCR(api, registry.region, connection)
+    return TCR(api, registry.region, registry.instance_id, connection, network=registry.network)
 
 
-def pull_client(registry: Registry, *, alive: Alive = _nothing_to_do) -> PullClient:
+def pull_client(registry: Registry, *, alive: Alive = _nothing_to_do, pace: Pace | None = None) -> PullClient:
     """The client for reading a registry's content by digest."""
-    return DistributionClient(connection_of(registry, alive))
+    if registry.kind == RegistryKind.HARBOR:
+        return DistributionClient(connection_of(registry, alive, pace))
+    account = _account_of(registry)
+    return DistributionClient(_cloud_connection(registry, account, cloud_api(account, alive), alive))
+
+
+def _account_of(registry: Registry) -> CloudAccount:
+    if registry.account is None:
+        raise AccessRefusedError(
+            "REG_AUTH",
+            "This connection belongs to no Tencent Cloud account any more.",
+            "Support staff can enter the account again in the admin.",
+        )
+    return registry.account
+
+
+def _cloud_connection(registry: Registry, account: CloudAccount, api: TencentAPI, alive: Alive) -> Connection:
+    """The connection to a built-in registry, whose username and password come from its account."""
+    if registry.kind == RegistryKind.TCR:
+        token = InstanceToken(api, registry.region, registry.instance_id)
+        return replace(connection_of(registry, alive), account=token.credentials)
+    return replace(connection_of(registry, alive), account=lambda: _personal_credentials(account))
+
+
+def _personal_credentials(account: CloudAccount) -> tuple[str, str]:
+    if not (account.personal_username and account.personal_password):
+        raise AccessRefusedError(
+            "REG_AUTH",
+            "CCR's username and password are not set, without which its images cannot be pulled.",
+            "Support staff can enter them at the account in the admin; see the Operation Guide.",
+        )
+    return account.personal_username, _open(account.personal_password, "CCR password")
 
 
 def test_connection(registry: Registry) -> CheckReport:

@@ -4,7 +4,7 @@ from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.db import transaction
 from django.db.models.functions import Now
 
-from repositories.models import Health, Registry, Sync, SyncTrigger
+from repositories.models import CloudAccount, Health, Registry, Sync, SyncTrigger
 from repositories.registries.failures import RegistryError
 from repositories.updates import request_sync
 from tcss.text import clean_text
@@ -24,11 +24,11 @@ CHANGEABLE = [
 ]
 
 
-def note_health(registry: Registry, error: RegistryError | None) -> None:
-    """Keep what the last contact with a registry showed, so that its row can tell."""
-    registry.health = Health.FAILING if error else Health.HEALTHY
-    Registry.objects.filter(pk=registry.pk).update(
-        health=registry.health,
+def note_health(row: Registry | CloudAccount, error: RegistryError | None) -> None:
+    """Keep what the last contact with a registry or a cloud account showed, so that its row can tell."""
+    row.health = Health.FAILING if error else Health.HEALTHY
+    type(row).objects.filter(pk=row.pk).update(
+        health=row.health,
         health_code=clean_text(error.code, 32) if error else "",
         health_reason=clean_text(error.reason, 500) if error else "",
         health_remedy=clean_text(error.remedy, 500) if error else "",

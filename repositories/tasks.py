@@ -3,7 +3,9 @@
 from celery import shared_task
 from django.utils import timezone
 
-from repositories import recovery, removal, sync
+from repositories import cloud, recovery, removal, sync
+from repositories.cloud import DISCOVER, DISCOVER_AND_UPDATE
+from repositories.models import CloudAccount, SyncTrigger
 from repositories.updates import RUN_SYNC, request_all_hinted, request_nightly
 
 
@@ -22,7 +24,23 @@ def reap() -> None:
 @shared_task(name="repositories.nightly")
 def nightly() -> None:
     """A tick: ask for tonight's data updates, if it is night and they have not been asked for."""
-    request_nightly(timezone.now())
+    now = timezone.now()
+    cloud.ask_nightly_discovery(now)
+    request_nightly(now)
+
+
+@shared_task(name=DISCOVER)
+def discover(account_pk: int) -> None:
+    """A bell: list this cloud account's instances."""
+    for account in CloudAccount.objects.filter(pk=int(account_pk)):
+        cloud.discover(account)
+
+
+@shared_task(name=DISCOVER_AND_UPDATE)
+def discover_and_update(account_pk: int) -> None:
+    """A bell: the same, and update what was found for the first time."""
+    for account in CloudAccount.objects.filter(pk=int(account_pk)):
+        cloud.discover_and_update(account, SyncTrigger.MANUAL)
 
 
 @shared_task(name="repositories.purge")

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from tcss.outbound_addresses import Service
+from tcss.outbound_addresses import AddressFormError, Service, parse_origin
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -81,6 +81,15 @@ def networks(name: str, default: str = "") -> list[Network]:
     try:
         return [ipaddress.ip_network(word) for word in words(name, default)]
     except ValueError as error:
+        raise SettingError(f"{name}: {error}") from None
+
+
+def origin(name: str) -> str:
+    """Scheme, host and port, or an empty text where the variable is not set."""
+    value = os.environ.get(name, "").strip()
+    try:
+        return str(parse_origin(value)) if value else ""
+    except AddressFormError as error:
         raise SettingError(f"{name}: {error}") from None
 
 

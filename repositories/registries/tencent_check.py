@@ -15,13 +15,14 @@ from repositories.registries.connection_test import (
 )
 from repositories.registries.failures import AccessRefusedError, BadAnswerError, RegistryError
 from repositories.registries.protocol import CheckReport, Registry, StepState
-from repositories.registries.tencent_api import HOME_REGION, TencentAPI
+from repositories.registries.tencent_api import TencentAPI
 from repositories.registries.tencent_failures import NotInitializedError, WrongRegionError
 from repositories.registries.tencent_places import (
     find_instance,
+    home_region,
     list_regions,
+    personal_host,
     require_running,
-    uses_personal,
 )
 from repositories.registries.tencent_tokens import InstanceToken
 from tcss.outbound_sockets import Budget, connect, resolve
@@ -106,11 +107,7 @@ class _CloudTest(HostTest):
         return StepState.PASSED, f"{origin.host} takes connections."
 
     def _credentials(self) -> Outcome:
-        try:
-            self._regions = list_regions(self._api, self._region)
-        except WrongRegionError:
-            # The next step says so; that it could be said means that the key is right.
-            self._regions = list_regions(self._api, HOME_REGION)
+        self._regions = list_regions(self._api, home_region(self._region))
         return StepState.PASSED, "Tencent Cloud knows the secret ID, and the key belongs to it."
 
     def _in_region(self) -> Outcome:
@@ -163,7 +160,7 @@ class _CloudTest(HostTest):
 
     def personal(self) -> Outcome:
         """The personal edition is in use in the region."""
-        if not uses_personal(self._api, self._region):
+        if personal_host(self._api, self._region) is None:
             raise NotInitializedError(
                 "REG_NOT_FOUND", f"CCR, the personal edition, was never used in the region {self._region}."
             )

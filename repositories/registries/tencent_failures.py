@@ -38,7 +38,7 @@ POLICY_REMEDY = (
 _CLOCKS = "%Y-%m-%d %H:%M:%S UTC"
 _DATE_TOLERANCE_SECONDS = 60
 # What the codes about money are called differs by product and has changed.
-_ARREARS = ("arrear", "balance", "overdue", "notenoughmoney")
+_ARREARS = ("arrear", "balance", "overdue", "tradefailed")
 
 
 class WrongRegionError(NotThereError):

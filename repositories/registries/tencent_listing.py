@@ -14,9 +14,9 @@ from repositories.registries.manifests import INDEX_TYPES, MANIFEST_TYPES
 from repositories.registries.paging import LARGEST_PAGE, PAGE_SIZES, walk
 from repositories.registries.protocol import ArtifactItem, Kind
 
-# CCR writes Go's form of a time: 2019-01-02 15:04:05 +0800 CST
+# Some times are in Go's form, 2019-01-02 15:04:05 +0800 CST; those without a zone are in China's.
 _GO_TIME = re.compile(
-    r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d{1,9})?) ([+-]\d\d)(\d\d)(?: [A-Z]{1,5})?\Z", re.ASCII
+    r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d{1,9})?)(?: ([+-]\d\d)(\d\d)(?: [A-Z]{1,5})?)?\Z", re.ASCII
 )
 _KIND = "Artifact::"
 _ARTIFACTS_AT_ONCE = 100
@@ -93,7 +93,7 @@ def time_of(entry: Mapping[str, object], key: str) -> datetime:
     """A field's time in either edition's form, 1970 where it is absent; MalformedError when it is none."""
     match = _GO_TIME.match(text(entry, key, limit=64))
     if match:
-        return moment({key: f"{match[1]}{match[2]}:{match[3]}"}, key)
+        return moment({key: f"{match[1]}{match[2] or '+08'}:{match[3] or '00'}"}, key)
     return moment(entry, key)
 
 

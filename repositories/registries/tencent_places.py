@@ -34,13 +34,19 @@ _PREFIXES = {
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """One TCR instance as DescribeInstances shows it; ``domain`` is its public host name."""
+    """One TCR instance as DescribeInstances shows it; ``domain`` is its host outside, ``internal`` inside."""
 
     id: str
     name: str
     region: str
     status: str
     domain: str
+    internal: str = ""
+
+
+def home_region(region: str) -> str:
+    """Where to ask what is about no region: beside ``region``, since finance regions stand apart."""
+    return region if region.endswith("-fsi") else HOME_REGION
 
 
 def list_regions(api: TencentAPI, region: str = HOME_REGION) -> list[str]:
@@ -97,18 +103,30 @@ def _instance(entry: Mapping[str, object], region: str) -> tuple[str, Instance]:
         region=where if is_region(where) else region,
         status=text(entry, "Status", limit=32),
         domain=text(entry, "PublicDomain"),
+        internal=text(entry, "InternalEndpoint"),
     )
 
 
 def personal_domain(region: str) -> str:
-    """CCR's host name for a region; most regions of the mainland share one."""
+    """CCR's host name for a region, where the API does not say; most regions of the mainland share one."""
     return f"{_PREFIXES.get(region, '')}ccr.ccs.tencentyun.com"
 
 
-def uses_personal(api: TencentAPI, region: str) -> bool:
-    """Whether the account has ever used the personal edition in a region."""
+def personal_host(api: TencentAPI, region: str) -> str | None:
+    """Where a region's personal edition is; None where the account has never used it there."""
     try:
-        api.call("DescribeNamespacePersonal", region, Namespace="", Offset=0, Limit=1)
+        answer = api.call("DescribeRepositoryOwnerPersonal", region, Offset=0, Limit=1)
+        named = text(as_mapping(answer.get("Data")), "Server")
     except NotInitializedError:
-        return False
-    return True
+        return None
+    except MalformedError:
+        named = ""
+    return named or personal_domain(region)
+
+
+def vpc_host(instance: Instance) -> str:
+    """An instance's host as a linked VPC knows it; where hosts have no names there is only the address."""
+    name, dot, domain = instance.domain.partition(".")
+    if not dot or name.isdecimal():
+        return instance.internal or instance.domain
+    return f"{name}-vpc.{domain}"

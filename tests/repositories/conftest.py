@@ -5,10 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from demo import tencent, tencent_samples
 from demo.blobs import BlobStore
 from demo.catalog import Catalog
 from demo.images import OPERATOR, build
 from demo.server import DemoServer, running
+from demo.tencent import DemoCloud
+from demo.tencent_model import CloudContent
 from repositories.credentials import Secret
 from repositories.models import Registry
 
@@ -56,3 +59,19 @@ def make_registry(db: None, password: str) -> Callable[..., Registry]:
 def registry(demo: DemoServer, make_registry: Callable[..., Registry]) -> Registry:
     """The demo registry, connected."""
     return make_registry(demo.url, name="Demo")
+
+
+@pytest.fixture(scope="session")
+def cloud_content(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, CloudContent]:
+    """The demo cloud's blobs and what its account holds, built once."""
+    directory = tmp_path_factory.mktemp("demo-cloud")
+    return directory, tencent_samples.build(BlobStore(directory))
+
+
+@pytest.fixture
+def cloud(cloud_content: tuple[Path, CloudContent]) -> Iterator[DemoCloud]:
+    """A demo cloud of the test's own, over the shared blobs; a wrong request fails the test."""
+    directory, content = cloud_content
+    with tencent.running(directory, content) as server:
+        yield server
+        assert server.unexpected == []

@@ -5,8 +5,8 @@ import time
 
 from django.core.management.base import BaseCommand, CommandError
 
-from repositories import sync
-from repositories.models import Registry, Sync, SyncTrigger
+from repositories import cloud, sync
+from repositories.models import CloudAccount, Health, Registry, Sync, SyncTrigger
 from repositories.updates import request_sync
 from tcss.lifecycle import State
 
@@ -29,7 +29,9 @@ class Command(BaseCommand):
     def handle(self, *_: object, **options: object) -> None:
         """Ask, wait, and say how each ended; fails where one did not succeed."""
         registries = Registry.objects.order_by("name")
-        if options["registry"]:
+        if not options["registry"]:
+            self._discover()
+        else:
             registries = registries.filter(name__iexact=str(options["registry"]))
             if not registries:
                 raise CommandError(f"There is no image repository named {options['registry']}.")
@@ -43,6 +45,17 @@ class Command(BaseCommand):
             failed = [each for each in syncs if not self._wait(each)]
             if failed:
                 raise CommandError(f"{len(failed)} of {len(syncs)} data updates did not succeed.")
+
+    def _discover(self) -> None:
+        """Look first which instances the cloud accounts have now."""
+        for account in CloudAccount.objects.order_by("pk"):
+            cloud.discover(account)
+            account.refresh_from_db()
+            if account.health == Health.FAILING:
+                self.stderr.write(
+                    f"{account.secret_id}: {account.health_code}: {account.health_reason} "
+                    f"{account.health_remedy}"
+                )
 
     def _wait(self, sync: Sync) -> bool:
         shown = ""
