@@ -273,7 +273,8 @@ def active_scans(tags: Sequence[Tag]) -> dict[int, Scan]:
     scanning = {tag.image_id for tag in tags if tag.image and tag.image.scan_status == ScanStatus.SCANNING}
     if not scanning:
         return {}
-    return {scan.image_id: scan for scan in Scan.objects.active().filter(image__in=scanning)}
+    scans = Scan.objects.active().filter(image__in=scanning).select_related("waits_for")
+    return {scan.image_id: scan for scan in scans.defer("waits_for__password", "waits_for__custom_ca")}
 
 
 def registries_in_use() -> list[Registry]:

@@ -60,8 +60,8 @@ class RegistryForm(_ModelForm):
         coerce=int,
         empty_value=None,
         choices=[("", "Unlimited"), *((str(limit), str(limit)) for limit in PULL_LIMITS)],
-        help_text="Images whose content may be pulled in an hour. Kept with the connection; this release "
-        "does not slow down by it yet.",
+        help_text="Images whose content may be pulled for scanning in any hour. When it is reached, scans "
+        "wait and go on by themselves; data updates are not counted.",
     )
 
     class Meta:

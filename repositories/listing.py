@@ -8,6 +8,7 @@ from django.db.models import Count, Max, Q, QuerySet
 from django.utils import timezone
 
 from repositories.models import Registry, Sync, Tag
+from repositories.pull_limit import Budget, budgets_of
 from tcss.lifecycle import State
 from tcss.outbound_addresses import AddressFormError, parse_origin
 
@@ -73,6 +74,8 @@ class RegistryRow:
     image_count: int
     missing_count: int
     latest: SyncRow | None
+    # What is left of its hourly limit; None where it has none.
+    budget: Budget | None = None
 
     @property
     def is_active(self) -> bool:
@@ -91,7 +94,7 @@ class RegistryRow:
 
 
 def registry_rows(registries: QuerySet[Registry]) -> list[RegistryRow]:
-    """The rows of these registries, in four queries however many they are."""
+    """The rows of these registries, in five queries however many they are."""
     found = list(registries.defer("password", "custom_ca"))
     keys = [registry.pk for registry in found]
     tags = Tag.objects.visible().filter(registry__in=keys)
@@ -106,9 +109,14 @@ def registry_rows(registries: QuerySet[Registry]) -> list[RegistryRow]:
             .values("newest")
         )
     }
+    budgets = budgets_of(found)
     return [
         RegistryRow(
-            registry, counts.get(registry.pk, 0), missing.get(registry.pk, 0), latest.get(registry.pk)
+            registry,
+            counts.get(registry.pk, 0),
+            missing.get(registry.pk, 0),
+            latest.get(registry.pk),
+            budgets.get(registry.pk),
         )
         for registry in found
     ]

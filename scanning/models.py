@@ -1,8 +1,11 @@
 """Scans that were asked for, and the facts they found: facts belong to layers, not to names."""
 
+from datetime import datetime
+
 from django.conf import settings
 from django.db import models
 from django.db.models.functions import Now
+from django.utils import timezone
 
 from images.models import Image, Layer, Severity
 from scanning.queue import QueueQuerySet
@@ -72,7 +75,8 @@ class Scan(LifecycleModel):
     progress = models.PositiveSmallIntegerField(default=0, help_text="Percent.")
     # 0 overtakes 9: what a person waits for goes first.
     priority = models.PositiveSmallIntegerField(default=0)
-    # Whose hourly limit it waits for, while it does; until when is in available_at.
+    # The registry it waits for, while it does; until when is in available_at. With a failure beside it the
+    # registry asked to be left alone, without one our hourly limit for it is reached.
     waits_for = models.ForeignKey(
         "repositories.Registry", models.SET_NULL, null=True, blank=True, related_name="+"
     )
@@ -94,6 +98,12 @@ class Scan(LifecycleModel):
 
     def __str__(self) -> str:
         return f"scan {self.pk}"
+
+    @property
+    def waits_until(self) -> datetime | None:
+        """The time it waits for while it is queued, be it a registry's or that of another attempt."""
+        is_later = self.available_at is not None and self.available_at > timezone.now()
+        return self.available_at if self.state == State.QUEUED and is_later else None
 
 
 class TaskItem(models.Model):

@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import cast
 
-from django.db.models import Case, Count, Exists, F, OuterRef, Q, QuerySet, Sum, When
+from django.db.models import Case, Count, Exists, F, Min, OuterRef, Q, QuerySet, Sum, When
+from django.db.models.functions import Now
 
 from repositories.models import Tag
 from scanning.models import CategoryState, Outcome, Scan, ScanCategory, ScanTask, TaskItem
@@ -61,6 +63,16 @@ class Totals:
 
 
 @dataclass(frozen=True, slots=True)
+class Wait:
+    """Scans of a task that wait for one registry, be it its limit or its wish; when the next goes on."""
+
+    registry: str
+    is_limit: bool
+    count: int
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class FailureGroup:
     """Scans of a task that failed for the same reason."""
 
@@ -99,6 +111,21 @@ def totals_of(tasks: Sequence[ScanTask]) -> dict[int, Totals]:
     return {task.pk: found.get(task.pk, Totals()) for task in tasks}
 
 
+def waits_of(task: ScanTask) -> tuple[Wait, ...]:
+    """The registries that scans of the task wait for; one query."""
+    scans = Scan.objects.filter(
+        task_items__task=task, state=State.QUEUED, available_at__gt=Now(), waits_for__isnull=False
+    )
+    rows = (
+        scans.order_by()
+        .annotate(is_limit=Case(When(error_code="", then=True), default=False))
+        .values("waits_for", "waits_for__name", "is_limit")
+        .annotate(count=Count("pk", distinct=True), until=Min("available_at"))
+        .order_by("until", "waits_for")[:_MOST_FAILURES]
+    )
+    return tuple(Wait(row["waits_for__name"], row["is_limit"], row["count"], row["until"]) for row in rows)
+
+
 def failures_of(task: ScanTask) -> tuple[FailureGroup, ...]:
     """Why scans of the task failed, or a category of them did; the commonest first; two queries."""
     scans = Scan.objects.filter(task_items__task=task)
@@ -124,7 +151,8 @@ def items_of(task: ScanTask) -> QuerySet[TaskItem]:
     """The task's images, those that need a look first: failed, running, waiting, the rest."""
     return (
         TaskItem.objects.filter(task=task)
-        .select_related("image", "scan")
+        .select_related("image", "scan__waits_for")
+        .defer("scan__waits_for__password", "scan__waits_for__custom_ca")
         .annotate(
             rank=Case(
                 When(scan__state=State.FAILED, then=0),

@@ -9,7 +9,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from scanning.forms import read_choice
 from scanning.listing import ITEMS_ON_PAGE, item_page, task_page
 from scanning.models import ScanTask, TaskTrigger
-from scanning.progress import failures_of, totals_of
+from scanning.progress import failures_of, totals_of, waits_of
 from scanning.services import request_cancel, request_scan
 from tcss.access import permission_needed
 from tcss.http import Request, render_page
@@ -34,10 +34,12 @@ def task_detail(request: Request, pk: int) -> HttpResponse:
     task = get_object_or_404(ScanTask.objects.select_related("requested_by"), pk=pk)
     offset = _number(request, "offset") or 0
     page = item_page(task, offset)
+    totals = totals_of([task])[task.pk]
     context = {
         "task": task,
-        "totals": totals_of([task])[task.pk],
+        "totals": totals,
         "failures": failures_of(task),
+        "waits": waits_of(task) if totals.queued else (),
         "page": page,
         "previous_url": f"?offset={max(0, offset - ITEMS_ON_PAGE)}" if offset else "",
         "next_url": "" if page.next_offset is None else f"?offset={page.next_offset}",

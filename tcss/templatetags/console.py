@@ -20,7 +20,7 @@ register = template.Library()
 # Characters that reorder or hide their neighbours: a file name may not pretend to be another one.
 _INVISIBLE = re.compile("[\u00ad\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff]")
 _WEB = re.compile(r"https?://[^\s/?#\\@]+(?:[/?#]|\Z)", re.IGNORECASE)
-_JUST_NOW = timedelta(minutes=1)
+_MINUTE = timedelta(minutes=1)
 _NOTICES = {"success": "ok", "warning": "warn", "error": "fail"}
 
 
@@ -93,7 +93,7 @@ def when(value: datetime | None, never: str = "Never") -> str:
     local = timezone.localtime(value)
     age = timezone.now() - value
     # A clock that is a little behind must not put what has just happened into the future.
-    words = f"{timesince(value, depth=1)} ago" if age > _JUST_NOW else "just now"
+    words = f"{timesince(value, depth=1)} ago" if age > _MINUTE else "just now"
     return format_html(
         '<time datetime="{}" title="{}">{}</time>',
         local.isoformat(timespec="seconds"),
@@ -112,4 +112,18 @@ def exactly(value: datetime | None, never: str = "Unknown") -> str:
         '<time datetime="{}">{}</time>',
         local.isoformat(timespec="seconds"),
         f"{local:%Y-%m-%d %H:%M} {local.tzname()}",
+    )
+
+
+@register.simple_tag
+def until(value: datetime) -> str:
+    """A moment that is waited for, to the minute and never too early; the day only where it is another."""
+    whole = value.replace(second=0, microsecond=0)
+    local = timezone.localtime(whole if whole == value else whole + _MINUTE)
+    is_today = local.date() == timezone.localtime().date()
+    return format_html(
+        '<time datetime="{}" title="{}">{}</time>',
+        local.isoformat(timespec="seconds"),
+        f"{local:%Y-%m-%d %H:%M} {local.tzname()}",
+        f"{local:%H:%M}" if is_today else f"{local:%Y-%m-%d %H:%M}",
     )

@@ -1,4 +1,4 @@
-"""Scans that meet a registry's hourly limit, or its wish to be left alone: they wait, and it costs nothing."""
+"""Scans that meet a registry's hourly limit, or its wish to be left alone: they wait at no cost."""
 
 import threading
 from collections.abc import Callable, Iterable
