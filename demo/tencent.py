@@ -36,14 +36,19 @@ Certificate = tuple[Path, Path]
 
 
 class Clock:
-    """The cloud's clock: the machine's, set `ahead` (or, below zero, behind) by a test."""
+    """The cloud's clock: the machine's, set `ahead` (or, below zero, behind) by a test, or standing still."""
 
     def __init__(self) -> None:
         self.ahead = timedelta(0)
+        self._stopped_at: datetime | None = None
 
     def now(self) -> datetime:
         """The time in the cloud."""
-        return datetime.now(UTC) + self.ahead
+        return (self._stopped_at or datetime.now(UTC)) + self.ahead
+
+    def stop(self) -> None:
+        """Stand still from now on; `ahead` still moves the time."""
+        self._stopped_at = datetime.now(UTC)
 
 
 class DemoCloud:

@@ -70,11 +70,11 @@ class Limits:
             now, recent = self._now(), self._recent[action]
             while recent and now - recent[0] >= timedelta(seconds=1):
                 recent.popleft()
-            most = self.rates[action]
-            if len(recent) >= most:
+            times, most = len(recent) + 1, self.rates[action]
+            if times > most:
                 raise ApiError(
                     "RequestLimitExceeded",
-                    f"Your current request times equals to `{len(recent) + 1}` in a second, which exceeds the "
+                    f"Your current request times equals to `{times}` in a second, which exceeds the "
                     f"frequency limit `{most}` for a second. Please reduce the frequency of calls.",
                 )
             recent.append(now)

@@ -26,7 +26,7 @@ from demo.catalog import (
     Repository,
     Tag,
 )
-from demo.server import DemoServer
+from demo.listener import Listener
 from tests.demo.exchanges import joined
 
 ANY_MANIFEST = {"Accept": f"{OCI_MANIFEST}, {OCI_INDEX}"}
@@ -66,7 +66,7 @@ ROBOT = basic("robot$scanner", "secret")
 
 
 def ask(
-    server: DemoServer,
+    server: Listener,
     path: str,
     headers: dict[str, str] | None = None,
     *,
@@ -89,7 +89,7 @@ def ask(
         connection.close()
 
 
-def token(server: DemoServer, name: str, headers: dict[str, str] | None = None) -> str:
+def token(server: Listener, name: str, headers: dict[str, str] | None = None) -> str:
     """A registry token to pull one repository."""
     path = f"/service/token?service=harbor-registry&scope=repository:{name}:pull"
     return ask(server, path, headers).json()["token"]
