@@ -8,7 +8,7 @@ from django.db.models import QuerySet
 from django.db.models.functions import Now
 
 from repositories.models import Registry, RepositoryHint, Sync
-from tcss.lifecycle import ACTIVE, State
+from tcss.lifecycle import State
 
 # A push is many events within seconds; they become one data update.
 QUIET = timedelta(seconds=5)
@@ -57,14 +57,18 @@ def names_were_dropped(registry: Registry) -> bool:
 
 def is_due(registry: Registry) -> bool:
     """Whether it is time to list what waits: a hint is old enough, and nothing stands against it."""
-    if not waiting(registry).filter(received_at__lte=Now() - QUIET).exists():
+    ripe = waiting(registry).filter(received_at__lte=Now() - QUIET)
+    latest = Sync.objects.filter(registry=registry).order_by("-pk").first()
+    if latest is not None and latest.is_active:
         return False
-    syncs = Sync.objects.filter(registry=registry)
-    if syncs.filter(state__in=ACTIVE).exists():
-        return False
-    latest = syncs.order_by("-pk")[:1].values("pk")
-    trouble = syncs.filter(pk__in=latest, finished_at__gt=Now() - PAUSE_AFTER_TROUBLE)
-    return not trouble.exclude(state=State.SUCCEEDED).exists()
+    lately = Sync.objects.filter(finished_at__gt=Now() - PAUSE_AFTER_TROUBLE)
+    if latest is not None and lately.filter(pk=latest.pk).exists():
+        if latest.state != State.SUCCEEDED:
+            return False
+        if latest.is_partial:
+            # What it was asked for and left alone will not be different now.
+            ripe = ripe.filter(received_at__gt=latest.created_at)
+    return ripe.exists()
 
 
 def whole_is_due(registry: Registry) -> bool:

@@ -97,7 +97,8 @@ def test_no_page_has_a_violation_of_accessibility_or_policy(
     ]
     for address in (
         "/images/", "/images/?q=nothing", "/images/?status=nonsense", *tabs, "/registries/",
-        "/registries/add/", "/scans/", "/scans/new/", "/licenses/",
+        "/registries/add/", f"/registries/{shop[0].registry_id}/webhook/", "/scans/", "/scans/new/",
+        "/licenses/",
     ):  # fmt: skip
         page.goto(address)
         assert violations(page) == [], address

@@ -283,6 +283,19 @@ def test_after_trouble_webhooks_ask_again_only_later(harbor: Registry, state: St
     assert request_hinted(harbor) is not None
 
 
+def test_a_hint_that_a_data_update_left_alone_brings_no_other_at_once(harbor: Registry) -> None:
+    receive(harbor, pushed("team/api"))
+    make_old()
+    first = request_hinted(harbor)
+    assert first is not None
+    end(first, State.SUCCEEDED)
+    assert request_hinted(harbor) is None
+    end(first, State.SUCCEEDED, minutes_ago=1)
+    receive(harbor, pushed("team/web"))
+    make_old(repository_name="team/web")
+    assert request_hinted(harbor) is not None
+
+
 def test_a_hint_that_came_while_its_repository_was_listed_is_younger_than_the_listing(
     harbor: Registry,
 ) -> None:
