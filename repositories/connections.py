@@ -1,14 +1,14 @@
 """Chooses a registry's adapter, and hands it the registry's row as plain values."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from django.conf import settings
 
 from repositories.credentials import CredentialKeyError, Secret
 from repositories.models import CloudAccount, Registry, RegistryKind, RegistryVersion
 from repositories.registries.ccr import CCR
-from repositories.registries.connection import Connection
+from repositories.registries.connection import Account, Connection
 from repositories.registries.distribution import DistributionClient
 from repositories.registries.failures import AccessRefusedError, RegistryError
 from repositories.registries.harbor_v1 import HarborV1
@@ -86,7 +86,7 @@ def connect(
         return adapter(connection_of(registry, alive, pace))
     account = _account_of(registry)
     api = cloud_api(account, alive)
-    connection = _cloud_connection(registry, account, api, alive)
+    connection = _cloud_connection(registry, account, api, alive, pace)
     if registry.kind == RegistryKind.CCR:
         return CCR(api, registry.region, connection)
     return TCR(api, registry.region, registry.instance_id, connection, network=registry.network)
@@ -97,7 +97,7 @@ def pull_client(registry: Registry, *, alive: Alive = _nothing_to_do, pace: Pace
     if registry.kind == RegistryKind.HARBOR:
         return DistributionClient(connection_of(registry, alive, pace))
     account = _account_of(registry)
-    return DistributionClient(_cloud_connection(registry, account, cloud_api(account, alive), alive))
+    return DistributionClient(_cloud_connection(registry, account, cloud_api(account, alive), alive, pace))
 
 
 def _account_of(registry: Registry) -> CloudAccount:
@@ -110,22 +110,36 @@ def _account_of(registry: Registry) -> CloudAccount:
     return registry.account
 
 
-def _cloud_connection(registry: Registry, account: CloudAccount, api: TencentAPI, alive: Alive) -> Connection:
+def _cloud_connection(
+    registry: Registry, account: CloudAccount, api: TencentAPI, alive: Alive, pace: Pace | None
+) -> Connection:
     """The connection to a built-in registry, whose username and password come from its account."""
+    login: Account = _PersonalLogin(account)
     if registry.kind == RegistryKind.TCR:
-        token = InstanceToken(api, registry.region, registry.instance_id)
-        return replace(connection_of(registry, alive), account=token.credentials)
-    return replace(connection_of(registry, alive), account=lambda: _personal_credentials(account))
+        login = InstanceToken(api, registry.region, registry.instance_id)
+    return replace(connection_of(registry, alive, pace), account=login)
 
 
-def _personal_credentials(account: CloudAccount) -> tuple[str, str]:
-    if not (account.personal_username and account.personal_password):
-        raise AccessRefusedError(
-            "REG_AUTH",
-            "CCR's username and password are not set, without which its images cannot be pulled.",
-            "Support staff can enter them at the account in the admin; see the Operation Guide.",
-        )
-    return account.personal_username, _open(account.personal_password, "CCR password")
+@dataclass(frozen=True, slots=True)
+class _PersonalLogin:
+    """CCR's one username and password, which somebody has to enter."""
+
+    account: CloudAccount
+
+    def credentials(self) -> tuple[str, str]:
+        """Both, or AccessRefusedError where they were not entered."""
+        username, password = self.account.personal_username, self.account.personal_password
+        if not (username and password):
+            raise AccessRefusedError(
+                "REG_AUTH",
+                "CCR's username and password are not set, without which its images cannot be pulled.",
+                "Support staff can enter them at the account in the admin; see the Operation Guide.",
+            )
+        return username, _open(password, "CCR password")
+
+    def forget(self) -> bool:
+        """There are no others."""
+        return False
 
 
 def test_connection(registry: Registry) -> CheckReport:

@@ -87,11 +87,11 @@ class CloudCredentials:
         return f"https://{host}"
 
 
-class Pace:
+class Rate:
     """At most so many starts in any second, for all threads of the process together."""
 
-    def __init__(self, rate: int) -> None:
-        self._starts: deque[float] = deque(maxlen=rate)
+    def __init__(self, calls: int) -> None:
+        self._starts: deque[float] = deque(maxlen=calls)
         self._lock = threading.Lock()
 
     def take(self) -> float:
@@ -105,14 +105,14 @@ class Pace:
 
 
 # Tencent Cloud counts the calls of an account by action, so every client of it here goes by the same watch.
-_paces: dict[tuple[str, str], Pace] = {}
-_paces_lock = threading.Lock()
+_rates: dict[tuple[str, str], Rate] = {}
+_rates_lock = threading.Lock()
 
 
-def _pace(secret_id: str, action: str) -> Pace:
-    with _paces_lock:
-        rate = _OTHER_RATES.get(action, _CALLS_A_SECOND)
-        return _paces.setdefault((secret_id, action), Pace(rate))
+def _rate(secret_id: str, action: str) -> Rate:
+    with _rates_lock:
+        calls = _OTHER_RATES.get(action, _CALLS_A_SECOND)
+        return _rates.setdefault((secret_id, action), Rate(calls))
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,10 +170,10 @@ class TencentAPI:
     def call(self, action: str, region: str, **parameters: object) -> Mapping[str, object]:
         """What ``action`` answers in ``region``; asked again after passing errors. Raises RegistryError."""
         http, client = self._client(region)
-        pace = _pace(self._credentials.secret_id, action)
+        rate = _rate(self._credentials.secret_id, action)
 
         def ask() -> Mapping[str, object]:
-            http.session.pause(pace.take())
+            http.session.pause(rate.take())
             try:
                 return as_mapping(client.call(action, parameters))
             except TencentCloudSDKException:

@@ -40,7 +40,7 @@ def check_instance(
     api = api.hurried(TEST_LIMITS, connection.alive)
     token = InstanceToken(api, region, instance_id)
     test = _CloudTest(
-        api, replace(connection, account=token.credentials), adapter, region=region, instance_id=instance_id
+        api, replace(connection, account=token), adapter, region=region, instance_id=instance_id
     )
     listing, pulling = test.right_steps()
     entry = test.public_entry if network == "public" else test.vpc_entry

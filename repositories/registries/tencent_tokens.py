@@ -35,6 +35,12 @@ class InstanceToken:
                 self._renew()
             return self._pair
 
+    def forget(self) -> bool:
+        """They were refused: the next ones are new."""
+        with self._lock:
+            self._good_until = 0.0
+        return True
+
     def _renew(self) -> None:
         answer = self._api.call(
             "CreateInstanceToken", self._region, RegistryId=self._instance_id, TokenType="temp"

@@ -14,7 +14,7 @@ from urllib.parse import urlencode, urlsplit
 
 from repositories.registries.answers import MalformedError, as_mapping
 from repositories.registries.client import RegistryHTTP, read_json
-from repositories.registries.failures import BadAnswerError
+from repositories.registries.failures import AccessRefusedError, BadAnswerError
 from tcss.outbound_addresses import origin_of
 
 # A name is looked for at its beginning only: read anew from every letter, 64 KB of them take a minute.
@@ -110,6 +110,15 @@ class Tokens:
         return realm
 
     def _ask(self, repository: str) -> _Token:
+        try:
+            return self._ask_once(repository)
+        except AccessRefusedError as error:
+            # A temporary account may end before its time.
+            if error.status != 401 or not self._http.connection.forget_credentials():
+                raise
+            return self._ask_once(repository)
+
+    def _ask_once(self, repository: str) -> _Token:
         assert self._service is not None  # noqa: S101 - header() asks only then
         realm, service = self._service
         query = urlencode({"service": service, "scope": f"repository:{repository}:pull"})

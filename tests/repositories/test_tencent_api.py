@@ -21,7 +21,7 @@ from repositories.registries.failures import (
     RegistryError,
     TryLaterError,
 )
-from repositories.registries.tencent_api import CloudCredentials, Pace, TencentAPI
+from repositories.registries.tencent_api import CloudCredentials, Rate, TencentAPI
 from repositories.registries.tencent_failures import ACTIONS, NotInitializedError, WrongRegionError
 from tcss.outbound_sockets import Limits
 
@@ -268,10 +268,10 @@ def test_finance_regions_and_sites_have_hosts_of_their_own() -> None:
 def test_no_more_calls_are_begun_in_a_second_than_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr(tencent_api.time, "monotonic", lambda: now)
-    pace = Pace(3)
-    assert [pace.take() for _ in range(7)] == pytest.approx([0, 0, 0, 1.1, 1.1, 1.1, 2.2])
+    rate = Rate(3)
+    assert [rate.take() for _ in range(7)] == pytest.approx([0, 0, 0, 1.1, 1.1, 1.1, 2.2])
     now = 103.5
-    assert pace.take() == pytest.approx(0)
+    assert rate.take() == pytest.approx(0)
 
 
 def test_the_servers_own_limits_are_kept_by_threads_together(cloud: DemoCloud, connect: Connect) -> None:
