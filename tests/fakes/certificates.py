@@ -28,12 +28,13 @@ class Authority:
         *,
         address: str = "127.0.0.1",
         days: tuple[int, int] = (-1, 30),
+        subject: str = "server",
     ) -> tuple[str, str]:
         """A server certificate for an IP address, as (certificate, key) files; ``days`` from and until."""
         key = ec.generate_private_key(ec.SECP256R1())
         name = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))])
         certificate = (
-            _builder("server", self.certificate.subject, key, days)
+            _builder(subject, self.certificate.subject, key, days)
             .add_extension(name, critical=False)
             .sign(self.key, hashes.SHA256())
         )
