@@ -62,7 +62,7 @@ def _open(stored: Secret, what: str) -> str:
         ) from None
 
 
-def cloud_api(account: CloudAccount, alive: Alive = _nothing_to_do) -> TencentAPI:
+def cloud_api(account: CloudAccount, alive: Alive = _nothing_to_do, pace: Pace | None = None) -> TencentAPI:
     """Tencent Cloud's API for an account's row."""
     return TencentAPI(
         CloudCredentials(
@@ -72,6 +72,7 @@ def cloud_api(account: CloudAccount, alive: Alive = _nothing_to_do) -> TencentAP
             endpoint=settings.TENCENT_ENDPOINT,
             allowed_networks=tuple(settings.ALLOWED_NETWORKS),
             own_services=tuple(settings.OWN_SERVICES),
+            pace=pace,
             alive=alive,
         )
     )
@@ -85,7 +86,7 @@ def connect(
         adapter = HarborV1 if registry.version == RegistryVersion.V1 else HarborV2
         return adapter(connection_of(registry, alive, pace))
     account = _account_of(registry)
-    api = cloud_api(account, alive)
+    api = cloud_api(account, alive, pace)
     connection = _cloud_connection(registry, account, api, alive, pace)
     if registry.kind == RegistryKind.CCR:
         return CCR(api, registry.region, connection)

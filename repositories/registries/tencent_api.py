@@ -21,6 +21,7 @@ from repositories.registries.answers import MalformedError, as_mapping, text
 from repositories.registries.client import TRIES, RegistryHTTP, read_json
 from repositories.registries.connection import Connection, Network
 from repositories.registries.failures import AccessRefusedError, BadAnswerError
+from repositories.registries.pace import Pace
 from repositories.registries.statuses import from_outbound
 from repositories.registries.tencent_failures import WrongRegionError, of_code, unreachable
 from tcss.outbound_addresses import Origin, Service
@@ -73,6 +74,7 @@ class CloudCredentials:
     endpoint: str = ""
     allowed_networks: tuple[Network, ...] = ()
     own_services: tuple[Service, ...] = ()
+    pace: Pace | None = None
     alive: Callable[[], None] = field(default=_nothing_to_do, repr=False)
 
     def get_credential_info(self) -> tuple[str, str, None]:
@@ -209,6 +211,7 @@ class TencentAPI:
                 password=str,
                 allowed_networks=account.allowed_networks,
                 own_services=account.own_services,
+                pace=account.pace,
                 alive=account.alive,
             ),
             limits=self._limits,

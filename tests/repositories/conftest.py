@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from pytest_django import Settings
 
 from demo import tencent, tencent_samples
 from demo.blobs import BlobStore
@@ -13,7 +14,7 @@ from demo.server import DemoServer, running
 from demo.tencent import DemoCloud
 from demo.tencent_model import CloudContent
 from repositories.credentials import Secret
-from repositories.models import Registry
+from repositories.models import CloudAccount, Registry
 
 
 @pytest.fixture(scope="session")
@@ -75,3 +76,16 @@ def cloud(cloud_content: tuple[Path, CloudContent]) -> Iterator[DemoCloud]:
     with tencent.running(directory, content) as server:
         yield server
         assert server.unexpected == []
+
+
+@pytest.fixture
+def cloud_account(db: None, cloud: DemoCloud, settings: Settings) -> CloudAccount:
+    """The demo cloud's account, entered with all it has, and the console pointed at that cloud."""
+    settings.TENCENT_ENDPOINT = cloud.api_url
+    known = cloud.account
+    return CloudAccount.objects.create(
+        secret_id=known.secret_id,
+        secret_key=Secret.of(known.secret_key),
+        personal_username=known.uin,
+        personal_password=Secret.of(known.personal_password),
+    )
