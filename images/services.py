@@ -1,6 +1,6 @@
 """Records what manifests and configs say: images, their layers, and the blobs and platforms of manifests."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from django.db import transaction
@@ -29,41 +29,52 @@ def record_manifest(manifest: Manifest, body: ManifestBody, config: bytes = b"")
 def record_manifests(read: Sequence[ReadManifest]) -> None:
     """Record manifests that were read, in a few statements for all of them, and mark their rows as read.
 
-    Needs a transaction or makes one. Rows another process wrote meanwhile are taken as they are: content that
-    has the same digest is the same. The children of an index must have rows already.
+    Needs a transaction or makes one. A row need not be saved yet; it is then. Rows another process wrote
+    meanwhile are taken as they are: content that has the same digest is the same. The children of an index
+    must have rows already.
     """
     with transaction.atomic():
-        configs = {one.row.pk: parse_config(one.config) for one in read if one.body.kind == Kind.IMAGE}
-        images = _record_images([one for one in read if one.row.pk in configs], configs)
-        _record_blobs(read)
-        _record_platforms([one for one in read if one.body.platforms])
+        configs = {
+            one.body.config_digest: parse_config(one.config) for one in read if one.body.kind == Kind.IMAGE
+        }
+        for one in read:
+            # A listing may know better: a signature is stored in the form of an image.
+            if one.row.kind in {ArtifactKind.IMAGE, ArtifactKind.INDEX} or not one.row.kind:
+                one.row.kind = ArtifactKind(one.body.kind)
+        images = _record_images([one for one in read if one.row.kind == ArtifactKind.IMAGE], configs)
         for one in read:
             row, body = one.row, one.body
             row.media_type = clean_text(body.media_type, 255)
             row.artifact_type = clean_text(body.artifact_type, 255)
-            # A listing may know better: a signature is stored in the form of an image.
-            if row.kind in {ArtifactKind.IMAGE, ArtifactKind.INDEX} or not row.kind:
-                row.kind = ArtifactKind(body.kind)
             row.config_digest = body.config_digest
             row.config_size = body.config_size
-            row.image = images.get(body.config_digest) if row.kind == ArtifactKind.IMAGE else None
+            row.image_id = images.get(body.config_digest) if row.kind == ArtifactKind.IMAGE else None
             row.is_read = True
         columns = ["media_type", "artifact_type", "kind", "config_digest", "config_size", "image", "is_read"]
-        Manifest.objects.bulk_update([one.row for one in read], columns)
+        Manifest.objects.bulk_create(
+            [one.row for one in read], update_conflicts=True, unique_fields=["digest"], update_fields=columns
+        )
+        _record_blobs(read)
+        _record_platforms([one for one in read if one.body.platforms])
 
 
-def _record_images(read: Sequence[ReadManifest], configs: dict[int, ImageConfig]) -> dict[str, Image]:
-    """The images of these manifests by image ID; what is new is written with its layers."""
-    wanted = {one.body.config_digest: one for one in read if one.row.kind == ArtifactKind.IMAGE}
-    known = set(Image.objects.filter(image_id__in=wanted).values_list("image_id", flat=True))
-    fresh = {image_id: one for image_id, one in sorted(wanted.items()) if image_id not in known}
-    Image.objects.bulk_create(
-        [_image(image_id, one.body, configs[one.row.pk]) for image_id, one in fresh.items()],
-        ignore_conflicts=True,
-    )
-    images = {image.image_id: image for image in Image.objects.filter(image_id__in=wanted)}
-    _record_layers({images[image_id]: configs[one.row.pk] for image_id, one in fresh.items()})
+def _record_images(read: Sequence[ReadManifest], configs: dict[str, ImageConfig]) -> dict[str, int]:
+    """The keys of these manifests' images by image ID; what is new is written with its layers."""
+    wanted = {one.body.config_digest: one for one in read}
+    images = _keys(wanted)
+    fresh = {image_id: one for image_id, one in sorted(wanted.items()) if image_id not in images}
+    if fresh:
+        Image.objects.bulk_create(
+            [_image(image_id, one.body, configs[image_id]) for image_id, one in fresh.items()],
+            ignore_conflicts=True,
+        )
+        images |= _keys(fresh)
+        _record_layers({images[image_id]: configs[image_id] for image_id in fresh})
     return images
+
+
+def _keys(image_ids: Collection[str]) -> dict[str, int]:
+    return dict(Image.objects.filter(image_id__in=image_ids).values_list("image_id", "pk"))
 
 
 def _image(image_id: str, body: ManifestBody, config: ImageConfig) -> Image:
@@ -80,14 +91,14 @@ def _image(image_id: str, body: ManifestBody, config: ImageConfig) -> Image:
     )
 
 
-def _record_layers(configs: dict[Image, ImageConfig]) -> None:
+def _record_layers(configs: dict[int, ImageConfig]) -> None:
     # In the order of their key, so that two processes that share layers wait instead of locking each other.
     diff_ids = sorted({diff_id for config in configs.values() for diff_id in config.diff_ids})
     Layer.objects.bulk_create([Layer(diff_id=diff_id) for diff_id in diff_ids], ignore_conflicts=True)
     layers = dict(Layer.objects.filter(diff_id__in=diff_ids).values_list("diff_id", "pk"))
     ImageLayer.objects.bulk_create(
         [
-            ImageLayer(image=image, position=position, layer_id=layers[diff_id], created_by=instruction)
+            ImageLayer(image_id=image, position=position, layer_id=layers[diff_id], created_by=instruction)
             for image, config in configs.items()
             for position, (diff_id, instruction) in enumerate(
                 zip(config.diff_ids, config.instructions(), strict=True)

@@ -1,7 +1,7 @@
 """Threads that read from a registry for one thread that writes: bounded in number and in what waits.
 
 A lane is some threads for one kind of question. What they read is weighed, and a lane that has given out as
-much as its room holds waits until the writer hands room back. So memory stays flat, whatever there is to read.
+much as its room holds waits until the writer hands room back. So memory stays flat, however much there is.
 """
 
 import queue

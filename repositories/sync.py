@@ -1,41 +1,56 @@
 """Runs one data update: lists a registry, reads what is new, and writes only what changed.
 
-Everything is fetched first and written after, in short transactions that hold the data update's row: who
-lost it writes nothing. What was not listed is never taken for gone.
+Threads ask the registry, as many at once as it takes well; this one thread alone talks to the database. What
+was not listed is never taken for gone.
 """
 
 import logging
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from functools import partial
+from typing import TypeVar
 
-from django.db import transaction
-from django.db.models import F
+from django.db.models import Count, F
 from django.db.models.functions import Now
+from django.utils import timezone
 
 from repositories.connections import connect, pull_client
-from repositories.models import Registry, Repository, Sync, Tag
-from repositories.registries.failures import AccessRefusedError, RegistryError, TryLaterError
-from repositories.registries.protocol import ArtifactItem, ProjectItem, RepositoryItem, TagItem
+from repositories.models import Registry, Repository, RepositoryHint, Sync, Tag
+from repositories.reading import Piece, Reader
+from repositories.registries.failures import RegistryError, TryLaterError
+from repositories.registries.pace import Pace
+from repositories.registries.protocol import ArtifactItem, ProjectItem, RepositoryItem
+from repositories.removal import settle
 from repositories.services import note_health
-from repositories.sync_contents import read_contents
-from repositories.sync_tags import RepositoryTags, mark_missing, note_repository_error
+from repositories.sync_hold import Hold, SettingsChangedError
+from repositories.sync_intake import Intake, Work, create_rows
+from repositories.sync_listed import NO_PROJECTS, Listed
+from repositories.sync_tags import RepositoryTags, known_tags, mark_missing
+from repositories.updates import RUN_SYNC
+from tcss.bell import ring
 from tcss.lifecycle import CancelRequestedError, Failure, LostLeaseError, State, held
 
 log = logging.getLogger(__name__)
 
-HEARTBEAT_SECONDS = 2.0
-_CHUNK = 100
+# Weights of what waits: a project or repository, an artifact and a tag weigh one each.
+_LISTING_ROOM = 6000
+_LISTING_PIECE = 400
+# Bytes of manifests and configs.
+_CONTENTS_ROOM = 32 * 2**20
+_CONTENTS_PIECE = 2**20
+# Listings that threads have or wait for, for each thread.
+_AHEAD = 2
+# Known tags are read for some repositories at once: for so many, or for fewer that have so many tags.
+_LOOKED_UP_REPOSITORIES = 50
+_LOOKED_UP_TAGS = 5000
 _BATCH = 500
-_FAILURES_IN_A_ROW = 3
+# Nothing came for so many seconds: what waits for more is written without it.
+_QUIET_SECONDS = 0.2
+_PROJECTS = object()
 
-NO_PROJECTS = Failure(
-    "REG_PROTOCOL",
-    "The registry answered with an empty list, though it had images before. Nothing was marked as missing.",
-    "Check that the account still has its rights in the registry, then run the data update again.",
-)
+Item = TypeVar("Item")
 
 
 def run(sync_id: int) -> None:
@@ -43,23 +58,34 @@ def run(sync_id: int) -> None:
     sync = Sync.objects.claim(sync_id)
     if sync is None:
         return
-    registry = sync.registry
-    extra = {"sync": sync.pk, "registry": registry.pk, "attempt": sync.attempt}
+    extra = {"sync": sync.pk, "registry": sync.registry_id, "attempt": sync.attempt}
     log.info("A data update began", extra=extra)
     try:
-        _Update(sync).run()
-    except LostLeaseError:
+        _attempt(sync)
+    except (LostLeaseError, Registry.DoesNotExist):
         log.warning("A data update was taken over", extra=extra)
     except CancelRequestedError:
         Sync.objects.end(sync.pk, fence=sync.fence, state=State.CANCELLED, stage="")
         log.info("A data update was cancelled", extra=extra)
+    except SettingsChangedError:
+        log.info("A data update begins anew with changed settings", extra=extra)
+        if Sync.objects.postpone(sync.pk, fence=sync.fence, stage=""):
+            ring(RUN_SYNC, sync.pk)
     except TryLaterError as error:
         log.warning("A data update will be tried again", extra={**extra, "code": error.code})
         _give_back(sync, error)
     except RegistryError as error:
         log.warning("A data update failed", extra={**extra, "code": error.code})
-        note_health(registry, error)
+        note_health(sync.registry, error)
         Sync.objects.end(sync.pk, fence=sync.fence, state=State.FAILED, failure=_failure(error), stage="")
+
+
+def _attempt(sync: Sync) -> None:
+    reader = Reader()
+    try:
+        _Update(Hold(sync), reader).run()
+    finally:
+        reader.stop()
 
 
 def _give_back(sync: Sync, error: TryLaterError) -> None:
@@ -78,232 +104,300 @@ def _failure(error: RegistryError) -> Failure:
     return Failure(error.code, error.reason, error.remedy)
 
 
-@dataclass(slots=True)
-class _Listed:
-    """What was listed, and what could not be."""
-
-    projects: list[ProjectItem] = field(default_factory=list)
-    repositories: list[RepositoryItem] = field(default_factory=list)
-    # Namespaces whose repositories were all listed; nothing is known of others.
-    complete_namespaces: set[str] = field(default_factory=set)
-    projects_complete: bool = False
-    unlisted: int = 0
-    unread: int = 0
-    failures_in_a_row: int = 0
-    given_up: bool = False
-    cause: RegistryError | None = None
-
-    def note(self, error: RegistryError) -> None:
-        """Remember the first cause; the others are counted."""
-        self.cause = self.cause or error
-
-    def note_unlisted(self, error: RegistryError) -> None:
-        """Count a listing that failed, and give up where going on is of no use or may lock the account."""
-        self.unlisted += 1
-        self.failures_in_a_row += 1
-        refused = isinstance(error, AccessRefusedError) and error.code == "REG_AUTH"
-        away = isinstance(error, TryLaterError) and self.failures_in_a_row >= _FAILURES_IN_A_ROW
-        if refused or away:
-            self.given_up = True
-            self.cause = error
-        self.note(error)
-
-
-def _chunks(artifacts: Iterator[ArtifactItem]) -> Iterator[list[ArtifactItem]]:
-    """The artifacts in lists; what came before an error is not lost with it."""
-    chunk: list[ArtifactItem] = []
-    try:
-        for artifact in artifacts:
-            chunk.append(artifact)
-            if len(chunk) >= _CHUNK:
-                yield chunk
-                chunk = []
-    except RegistryError:
-        if chunk:
-            yield chunk
-        raise
-    if chunk:
-        yield chunk
+def _lazily(listing: Callable[..., Iterable[Item]], *arguments: object) -> Iterator[Item]:
+    """The listing, begun by whoever walks through it."""
+    yield from listing(*arguments)
 
 
 class _Update:
     """One attempt at one data update."""
 
-    def __init__(self, sync: Sync) -> None:
-        self._sync = sync
-        self._registry = sync.registry
-        self._adapter = connect(self._registry, alive=self._beat)
-        self._client = pull_client(self._registry, alive=self._beat)
-        self._listed = _Listed()
-        self._last_beat = 0.0
-        self._progress: dict[str, int | str] = {
-            "stage": "Listing projects",
-            "projects_seen": 0,
-            "repositories_total": 0,
-            "repositories_seen": 0,
-            "tags_seen": 0,
-            "tags_new": 0,
-            "tags_missing": 0,
-        }
+    def __init__(self, hold: Hold, reader: Reader) -> None:
+        self._hold = hold
+        self._reader = reader
+        pace = Pace()
+        self._adapter = connect(hold.registry, alive=self._alive, pace=pace)
+        self._client = pull_client(hold.registry, alive=self._alive, pace=pace)
+        self._ahead = pace.most * _AHEAD
+        self._listing = reader.lane(pace.most, room=_LISTING_ROOM, piece=_LISTING_PIECE)
+        self._contents = reader.lane(pace.most, room=_CONTENTS_ROOM, piece=_CONTENTS_PIECE)
+        self._begin_counting()
+
+    def _alive(self) -> None:
+        """End the requests that nobody wants; called in the threads that wait for their answers."""
+        self._reader.alive()
+        if self._listed.given_up and self._listed.cause is not None:
+            raise self._listed.cause
+
+    def _begin_counting(self) -> None:
+        self._listed = Listed()
+        self._hold.restart_counts()
+        lanes = (self._listing, self._contents)
+        self._intake = Intake(self._hold, self._listed, self._client, lanes, self._finished)
+        self._items: list[RepositoryItem] = []
+        self._rows: dict[str, Repository] = {}
+        self._hints: dict[str, RepositoryHint] = {}
+        self._is_done = bytearray()
 
     def run(self) -> None:
         """All of it; raises RegistryError when nothing could be listed."""
-        self._write(self._begin)
-        self._show(stage="Listing projects")
-        self._list_projects()
-        for project in self._listed.projects:
-            if not self._listed.given_up:
-                self._list_repositories(project)
-        self._rows = {row.name: row for row in Repository.objects.filter(registry=self._registry)}
-        for item in self._listed.repositories:
-            if self._listed.given_up:
-                self._listed.unlisted += 1
-            else:
-                self._update_repository(item)
+        self._hold.write(self._begin)
+        if self._hold.sync.is_partial:
+            self._look_up()
+            self._list_hinted()
+            if self._end_partial():
+                return
+            # Somebody has asked for everything meanwhile.
+            self._hold.sync.refresh_from_db(fields=["stop_at", "is_partial"])
+            self._begin_counting()
+        self._look_up()
+        self._list_names()
+        self._list_images()
         self._mark_gone_repositories()
-        self._write(self._end)
+        self._hold.write(self._end)
 
     def _begin(self) -> None:
-        Registry.objects.filter(pk=self._registry.pk).update(generation=F("generation") + 1)
-        self._registry.refresh_from_db(fields=["generation"])
-        Sync.objects.filter(pk=self._sync.pk).update(generation=self._registry.generation)
+        registry = self._hold.registry
+        Registry.objects.filter(pk=registry.pk).update(generation=F("generation") + 1)
+        registry.refresh_from_db(fields=["generation"])
+        Sync.objects.filter(pk=self._hold.sync.pk).update(generation=registry.generation)
 
-    def _list_projects(self) -> None:
-        try:
-            for project in self._adapter.list_projects():
-                self._listed.projects.append(project)
-                self._show(projects_seen=len(self._listed.projects))
-            self._listed.projects_complete = True
-        except RegistryError as error:
+    def _look_up(self) -> None:
+        registry = self._hold.registry
+        self._rows = {row.name: row for row in Repository.objects.filter(registry=registry)}
+        self._hints = {row.repository_name: row for row in RepositoryHint.objects.filter(registry=registry)}
+
+    def _list_hinted(self) -> None:
+        for name in self._hints:
+            row = self._rows.get(name)
+            namespace = row.namespace if row else name.partition("/")[0]
+            self._items.append(RepositoryItem(name, namespace))
+        self._list_images()
+
+    def _next(self) -> Piece | None:
+        self._hold.beat()
+        return self._reader.next(_QUIET_SECONDS)
+
+    @property
+    def _night_is_over(self) -> bool:
+        stop_at = self._hold.sync.stop_at
+        return stop_at is not None and timezone.now() >= stop_at
+
+    def _list_names(self) -> None:
+        """The names of all repositories, by their projects."""
+        self._hold.stage = "Listing projects"
+        found: dict[str, RepositoryItem] = {}
+        projects: deque[ProjectItem] = deque()
+        under_way = 1
+        self._listing.start(_PROJECTS, _lazily(self._adapter.list_projects), _one)
+        while under_way:
+            piece = self._next()
+            if piece is None:
+                continue
+            self._listing.give_back(piece.weight)
+            under_way -= piece.is_last
+            if piece.key is _PROJECTS:
+                projects += self._took_projects(piece)
+            else:
+                self._took_repositories(piece, found)
+            while projects and under_way < self._ahead and self._goes_on():
+                project = projects.popleft()
+                self._hold.stage = f"Listing repositories of {project.name}"
+                self._listing.start(project, _lazily(self._adapter.list_repositories, project), _one)
+                under_way += 1
+        self._items = [found[name] for name in sorted(found)]
+
+    def _goes_on(self) -> bool:
+        self._listed.cut = self._listed.cut or self._night_is_over
+        return not (self._listed.given_up or self._listed.cut)
+
+    def _took_projects(self, piece: Piece) -> list[ProjectItem]:
+        projects = [item for item in piece.items if isinstance(item, ProjectItem)]
+        self._listed.projects |= {project.name for project in projects}
+        self._hold.count("projects_seen", len(projects))
+        if piece.error is not None:
             if not self._listed.projects:
-                raise
-            self._listed.note(error)
+                raise piece.error
+            self._listed.note(piece.error)
+        self._listed.projects_complete = piece.is_last and piece.error is None
+        return projects
 
-    def _list_repositories(self, project: ProjectItem) -> None:
-        self._show(stage=f"Listing repositories of {project.name}"[:120])
-        try:
-            for item in self._adapter.list_repositories(project):
-                self._listed.repositories.append(item)
-                self._show(repositories_total=len(self._listed.repositories))
-            self._listed.complete_namespaces.add(project.name)
-            self._listed.failures_in_a_row = 0
-        except RegistryError as error:
-            self._listed.note_unlisted(error)
+    def _took_repositories(self, piece: Piece, found: dict[str, RepositoryItem]) -> None:
+        before = len(found)
+        found |= {item.name: item for item in piece.items if isinstance(item, RepositoryItem)}
+        self._hold.count("repositories_total", len(found) - before)
+        if piece.error is not None:
+            self._listed.note_unlisted(piece.error)
+        elif piece.is_last and isinstance(piece.key, ProjectItem):
+            self._listed.complete_namespaces.add(piece.key.name)
+            self._listed.note_listed()
 
-    def _update_repository(self, item: RepositoryItem) -> None:
-        self._show(stage=f"Listing images of {item.name}"[:120])
-        row = self._rows.get(item.name)
-        if row is None:
-            row = Repository(
-                registry=self._registry,
-                name=item.name,
-                namespace=item.namespace,
-                seen_generation=self._registry.generation,
-            )
-            self._write(row.save)
-        tags = RepositoryTags(self._registry, row, self._registry.generation, self._write)
-        before = dict(self._progress)
-        error: RegistryError | None = None
-        artifacts = self._adapter.list_artifacts(item)
-        try:
-            for chunk in _chunks(artifacts):
-                self._beat()
-                unsettled = tags.unsettled(chunk)
-                if unsettled:
-                    self._update_tags(tags, item.name, unsettled)
-                self._show(
-                    tags_seen=int(before["tags_seen"]) + tags.seen,
-                    tags_new=int(before["tags_new"]) + tags.new,
-                )
-            self._listed.failures_in_a_row = 0
-        except RegistryError as caught:
-            error = caught
-            self._listed.note_unlisted(caught)
-        tags.finish(complete=error is None)
-        note_repository_error(row, error.code if error else "", error.reason if error else "", self._write)
-        self._show(
-            repositories_seen=int(before["repositories_seen"]) + 1,
-            tags_missing=int(before["tags_missing"]) + tags.missing,
+    def _list_images(self) -> None:
+        """The images of all repositories, in the order of names, from where the last night ended."""
+        cursor = self._hold.registry.sync_cursor
+        if cursor and not self._hold.sync.is_partial:
+            names = [item.name for item in self._items]
+            start = bisect_right(names, cursor)
+            self._items = [*self._items[start:], *self._items[:start]]
+        self._listed.repositories = self._hold.counts["repositories_total"] = len(self._items)
+        self._is_done = bytearray(len(self._items))
+        works = self._works()
+        under_way = 0
+        is_all = False
+        while under_way or not is_all or not self._intake.is_empty:
+            while not is_all and under_way < self._ahead:
+                work = next(works, None) if self._goes_on() else None
+                if work is None:
+                    is_all = True
+                    break
+                self._hold.stage = f"Listing images of {work.item.name}"
+                self._listing.start(work, _lazily(self._adapter.list_artifacts, work.item), _weigh)
+                under_way += 1
+            piece = self._next()
+            if piece is None or (is_all and not under_way):
+                self._intake.flush()
+            if piece is None:
+                continue
+            if isinstance(piece.key, Work):
+                under_way -= piece.is_last
+                self._intake.add(piece.key, piece)
+            else:
+                self._intake.take(piece)
+        if self._listed.given_up:
+            self._listed.unlisted += self._is_done.count(0)
+
+    def _works(self) -> Iterator[Work]:
+        """The repositories with what is known of them, which is looked up for many at once."""
+        waiting: list[tuple[int, RepositoryItem]] = []
+        counts = dict(
+            Tag.objects.filter(registry=self._hold.registry)
+            .values_list("repository")
+            .annotate(count=Count("pk"))
+            .values_list("repository", "count")
         )
+        tags = 0
+        for position, item in enumerate(self._items):
+            waiting.append((position, item))
+            row = self._rows.get(item.name)
+            tags += counts.get(row.pk, 0) if row else 0
+            if len(waiting) >= _LOOKED_UP_REPOSITORIES or tags >= _LOOKED_UP_TAGS:
+                yield from self._looked_up(waiting)
+                waiting, tags = [], 0
+        yield from self._looked_up(waiting)
 
-    def _update_tags(
-        self, tags: RepositoryTags, repository: str, unsettled: list[tuple[ArtifactItem, list[TagItem]]]
-    ) -> None:
-        artifacts = [artifact for artifact, _ in unsettled]
-        contents = read_contents(self._client, repository, artifacts, self._write)
-        for problem in contents.problems:
-            self._listed.unread += 1
-            self._listed.note(problem)
-        tags.update(unsettled, contents)
+    def _looked_up(self, items: list[tuple[int, RepositoryItem]]) -> Iterator[Work]:
+        for _, item in items:
+            if item.name not in self._rows:
+                self._rows[item.name] = Repository(
+                    registry=self._hold.registry,
+                    name=item.name,
+                    namespace=item.namespace,
+                    seen_generation=self._hold.registry.generation,
+                )
+        rows = [self._rows[item.name] for _, item in items]
+        # One that only a webhook named gets a row when there is something in it.
+        if not self._hold.sync.is_partial and any(row.pk is None for row in rows):
+            self._hold.write(partial(create_rows, rows))
+        known = known_tags([row.pk for row in rows if row.pk is not None])
+        for (position, item), row in zip(items, rows, strict=True):
+            yield Work(
+                item,
+                row,
+                RepositoryTags(known.get(row.pk, {})),
+                position,
+                self._hints.get(item.name),
+                self._hold.sync.is_partial,
+            )
+
+    def _finished(self, work: Work) -> None:
+        self._is_done[work.position] = 1
+        self._hold.count("repositories_seen")
 
     def _mark_gone_repositories(self) -> None:
         """Mark the tags of repositories that a complete listing no longer shows."""
         listed = self._listed
-        if not (listed.projects_complete and listed.repositories):
+        if not (listed.projects_complete and self._items):
             return
-        seen = {item.name for item in listed.repositories}
-        projects = {project.name for project in listed.projects}
+        seen = {item.name for item in self._items}
         gone = [
             row.pk
             for row in self._rows.values()
             if row.name not in seen
-            and (row.namespace in listed.complete_namespaces or row.namespace not in projects)
+            and (row.namespace in listed.complete_namespaces or row.namespace not in listed.projects)
         ]
         for start in range(0, len(gone), _BATCH):
             tags = Tag.objects.filter(repository__in=gone[start : start + _BATCH], missing_since=None)
             pks = list(tags.values_list("pk", flat=True))
             if pks:
-                self._write(partial(mark_missing, pks))
-                self._show(tags_missing=int(self._progress["tags_missing"]) + len(pks))
+                self._hold.write(partial(mark_missing, pks))
+                self._hold.count("tags_missing", len(pks))
+
+    def _end_partial(self) -> bool:
+        """End an update of what webhooks named; False where it is to be one of everything by now."""
+        ended = False
+
+        def end() -> None:
+            nonlocal ended
+            if held(Sync.objects.all(), self._hold.sync.pk, self._hold.sync.fence).is_partial:
+                self._end()
+                ended = True
+
+        self._hold.write(end)
+        return ended
 
     def _end(self) -> None:
         """End the update as what it was, together with the registry's own columns."""
-        listed = self._listed
+        listed, sync, registry = self._listed, self._hold.sync, self._hold.registry
         failure = self._failure()
-        nothing = bool(listed.projects) and not listed.repositories and listed.unlisted > 0
-        nothing = nothing or 0 < len(listed.repositories) <= listed.unlisted
-        state = State.FAILED if nothing else State.INCOMPLETE if failure else State.SUCCEEDED
-        progress = {**self._progress, "stage": ""}
+        is_nothing = listed.is_nothing
+        state = State.FAILED if is_nothing else State.INCOMPLETE if failure else State.SUCCEEDED
+        is_complete = not sync.is_partial and listed.is_complete and failure is not NO_PROJECTS
+        if is_complete:
+            self._hold.counts["tags_removed"] = settle(registry, sync.pk).removed
         if not Sync.objects.end(
-            self._sync.pk, fence=self._sync.fence, state=state, failure=failure, **progress
+            sync.pk,
+            fence=sync.fence,
+            state=state,
+            failure=failure,
+            stage="",
+            is_complete=is_complete,
+            **self._hold.counts,
         ):
-            raise LostLeaseError(f"data update {self._sync.pk} ended while it was held")
-        note_health(self._registry, listed.cause if nothing or listed.given_up else None)
+            raise LostLeaseError(f"data update {sync.pk} ended while it was held")
+        note_health(registry, listed.cause if is_nothing or listed.given_up else None)
+        if not sync.is_partial:
+            self._note_where_it_ended(state)
+        log.info("A data update ended", extra={"sync": sync.pk, "state": state.value, **self._hold.counts})
+
+    def _note_where_it_ended(self, state: State) -> None:
+        """Where the next night goes on: after the last repository before which all are done."""
+        row = Registry.objects.filter(pk=self._hold.registry.pk)
         if state == State.SUCCEEDED:
-            Registry.objects.filter(pk=self._registry.pk).update(last_synced_at=Now())
-        log.info("A data update ended", extra={"sync": self._sync.pk, "state": state.value, **progress})
+            row.update(last_synced_at=Now())
+        done = self._is_done.find(0)
+        if self._listed.cut and done > 0:
+            row.update(sync_cursor=self._items[done - 1].name)
+        elif not (self._listed.cut or self._listed.given_up) and self._hold.registry.sync_cursor:
+            row.update(sync_cursor="")
 
     def _failure(self) -> Failure | None:
-        listed = self._listed
-        if listed.cause is None:
-            suspicious = not listed.repositories and Tag.objects.filter(
-                registry=self._registry, missing_since=None
+        if self._listed.cut:
+            counts = self._hold.counts
+            return Failure(
+                "NIGHT_OVER",
+                "The night's window ended before the data update did: "
+                f"{counts['repositories_seen']} of {counts['repositories_total']} repositories were listed.",
+                "Nothing needs to be done: it goes on there next night, or with a data update by hand.",
             )
-            return NO_PROJECTS if suspicious else None
-        counts = [
-            f"{count} {what}"
-            for count, what in (
-                (listed.unlisted, "listings could not be read to their end"),
-                (listed.unread, "manifests could not be read"),
-            )
-            if count
-        ]
-        reason = " ".join([listed.cause.reason, f"({', '.join(counts)})" if counts else ""]).strip()
-        return Failure(listed.cause.code, reason, listed.cause.remedy)
+        if self._listed.cause is None and not self._listed.repositories and not self._hold.sync.is_partial:
+            known = Tag.objects.filter(registry=self._hold.registry, missing_since=None)
+            return NO_PROJECTS if known.exists() else None
+        return self._listed.failure()
 
-    def _write(self, change: Callable[[], object]) -> None:
-        """Make a change while we hold the update; raises LostLeaseError and changes nothing otherwise."""
-        with transaction.atomic():
-            held(Sync.objects.all(), self._sync.pk, self._sync.fence)
-            change()
 
-    def _show(self, **progress: int | str) -> None:
-        self._progress.update(progress)
-        self._beat()
+def _one(_: object) -> int:
+    return 1
 
-    def _beat(self) -> None:
-        """Renew the lease, show progress and hear a cancellation, every two seconds."""
-        now = time.monotonic()
-        if now - self._last_beat >= HEARTBEAT_SECONDS:
-            self._last_beat = now
-            Sync.objects.heartbeat(self._sync.pk, fence=self._sync.fence, **self._progress)
+
+def _weigh(artifact: ArtifactItem) -> int:
+    return 1 + len(artifact.tags)

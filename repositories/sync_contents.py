@@ -1,8 +1,8 @@
 """Reads the manifests a data update has not seen before, each once in its life, and records them."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from images.models import ArtifactKind, Manifest, Platform
 from images.services import ReadManifest, record_manifests
@@ -12,29 +12,45 @@ from tcss.text import clean_text
 
 DEFAULT_PLATFORM = ("linux", "amd64")
 CONFIG_BYTES = 8 * 2**20
-# Bodies held before they are written: by number, and by bytes.
-_BATCH = 50
-_BATCH_BYTES = 16 * 2**20
-
-# Runs a function in a short transaction that holds the data update.
-Write = Callable[[Callable[[], object]], None]
+READABLE = frozenset({Kind.IMAGE, Kind.INDEX})
+# What a body takes beside its bytes, roughly.
+_OVERHEAD = 2000
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
+class Found:
     """A manifest that was read, with the config of an image."""
 
     body: ManifestBody
     config: bytes = b""
 
+    @property
+    def digest(self) -> str:
+        """Of the manifest."""
+        return self.body.digest
 
-@dataclass(slots=True)
-class Contents:
-    """What the manifests of some artifacts turned out to be, by digest."""
+    @property
+    def weight(self) -> int:
+        """Bytes of memory, roughly."""
+        return len(self.body.raw) + len(self.config) + _OVERHEAD
 
-    rows: dict[str, Manifest]
-    images: dict[str, int] = field(default_factory=dict)
-    problems: list[RegistryError] = field(default_factory=list)
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """A manifest that could not be read, which is a problem of that manifest alone."""
+
+    digest: str
+    error: RegistryError
+    weight: int = _OVERHEAD
+
+
+class ManifestRow(NamedTuple):
+    """What is known of a manifest; for an index, the image is that of the platform that stands for it."""
+
+    pk: int
+    kind: str
+    is_read: bool
+    image_id: int | None
 
 
 def choose_platform(platforms: Sequence[PlatformItem]) -> PlatformItem | None:
@@ -48,94 +64,82 @@ def _rank(os: str, architecture: str) -> tuple[bool, bool]:
 
 
 def read_contents(
-    client: PullClient, repository: str, artifacts: Sequence[ArtifactItem], write: Write
-) -> Contents:
-    """The rows of these artifacts' manifests and the images behind them; what is new is read and recorded.
+    client: PullClient,
+    repository: str,
+    digests: Iterable[str],
+    refusal: Callable[[str], RegistryError | None],
+) -> Iterator[Found | Unread]:
+    """Read manifests and configs; called in a thread, and knows no database.
 
-    What cannot be read is a problem of that manifest alone; it is tried again by the next data update. An
-    account without the right to pull is not tried on every manifest.
+    ``refusal`` tells why a repository is not to be asked any more: an account without the right to pull is
+    not tried on every manifest.
     """
-    rows = _rows(artifact.digest for artifact in artifacts)
-    contents = Contents(rows)
-    fresh = [artifact for artifact in artifacts if artifact.digest not in rows]
-    if fresh:
-        write(partial(_create_rows, fresh))
-        rows.update(_rows(artifact.digest for artifact in fresh))
-    unread = [
-        artifact
-        for artifact in artifacts
-        if artifact.kind in {Kind.IMAGE, Kind.INDEX} and not rows[artifact.digest].is_read
-    ]
-    for batch in _batches(_read(client, repository, unread, contents)):
-        write(partial(_record, batch, rows))
-    contents.images = _images(rows)
-    return contents
+    refused: RegistryError | None = None
+    for digest in digests:
+        refused = refused or refusal(repository)
+        if refused is not None:
+            yield Unread(digest, refused)
+            continue
+        try:
+            body = client.get_manifest(repository, digest)
+            config = b""
+            if body.kind == Kind.IMAGE:
+                config = client.read_blob(repository, body.config_digest, limit=CONFIG_BYTES)
+            yield Found(body, config)
+        except RegistryError as error:
+            if is_refusal(error):
+                refused = error
+            yield Unread(digest, error)
 
 
-def _rows(digests: Iterable[str]) -> dict[str, Manifest]:
-    return {row.digest: row for row in Manifest.objects.filter(digest__in=set(digests))}
+def is_refusal(error: RegistryError) -> bool:
+    """Whether the account may not pull from the repository at all."""
+    return isinstance(error, AccessRefusedError) and error.code == "REG_AUTH"
 
 
-def _create_rows(artifacts: Sequence[ArtifactItem]) -> None:
+def known_manifests(digests: Collection[str]) -> dict[str, ManifestRow]:
+    """What is known of these manifests, by digest."""
+    rows = Manifest.objects.filter(digest__in=digests)
+    columns = ("digest", "pk", "kind", "is_read", "image_id")
+    return {digest: ManifestRow(*values) for digest, *values in rows.values_list(*columns)}
+
+
+def with_index_images(rows: dict[str, ManifestRow]) -> dict[str, ManifestRow]:
+    """The same rows, indexes with the image of the platform that stands for them."""
+    indexes = {row.pk: digest for digest, row in rows.items() if row.kind == ArtifactKind.INDEX}
+    if not indexes:
+        return rows
+    platforms = Platform.objects.filter(index__in=indexes, manifest__image__isnull=False).order_by("pk")
+    chosen: dict[int, tuple[tuple[bool, bool], int]] = {}
+    for index, os, architecture, image in platforms.values_list(
+        "index_id", "os", "architecture", "manifest__image_id"
+    ):
+        rank = _rank(os, architecture)
+        if index not in chosen or rank < chosen[index][0]:
+            chosen[index] = (rank, image)
+    images = {indexes[index]: image for index, (_, image) in chosen.items()}
+    return {digest: row._replace(image_id=images.get(digest, row.image_id)) for digest, row in rows.items()}
+
+
+def create_missing(artifacts: Mapping[str, ArtifactItem]) -> None:
+    """Rows for manifests that were listed and not read, because they are no images or cannot be."""
     Manifest.objects.bulk_create(
-        [
-            Manifest(
-                digest=artifact.digest,
-                media_type=clean_text(artifact.manifest_media_type, 255),
-                kind=ArtifactKind(artifact.kind),
-                size=artifact.size,
-            )
-            for artifact in sorted(artifacts, key=lambda artifact: artifact.digest)
-        ],
-        ignore_conflicts=True,
+        [listed_row(artifacts[digest]) for digest in sorted(artifacts)], ignore_conflicts=True
     )
 
 
-def _read(
-    client: PullClient, repository: str, artifacts: Sequence[ArtifactItem], contents: Contents
-) -> Iterator[_Found]:
-    for artifact in artifacts:
-        try:
-            found = _read_one(client, repository, artifact.digest)
-            if found.body.kind == Kind.INDEX:
-                yield from _read_child(client, repository, found.body)
-            yield found
-        except AccessRefusedError as error:
-            contents.problems.append(error)
-            if error.code == "REG_AUTH":
-                return
-        except RegistryError as error:
-            contents.problems.append(error)
+def listed_row(artifact: ArtifactItem, known: ManifestRow | None = None) -> Manifest:
+    """An unsaved row for a manifest as its listing shows it; a row that is there already knows its kind."""
+    return Manifest(
+        digest=artifact.digest,
+        media_type=clean_text(artifact.manifest_media_type, 255),
+        kind=known.kind if known else ArtifactKind(artifact.kind),
+        size=artifact.size,
+    )
 
 
-def _read_one(client: PullClient, repository: str, digest: str) -> _Found:
-    body = client.get_manifest(repository, digest)
-    if body.kind != Kind.IMAGE:
-        return _Found(body)
-    return _Found(body, client.read_blob(repository, body.config_digest, limit=CONFIG_BYTES))
-
-
-def _read_child(client: PullClient, repository: str, index: ManifestBody) -> Iterator[_Found]:
-    chosen = choose_platform(index.platforms)
-    if chosen and not Manifest.objects.filter(digest=chosen.digest, is_read=True).exists():
-        yield _read_one(client, repository, chosen.digest)
-
-
-def _batches(found: Iterator[_Found]) -> Iterator[list[_Found]]:
-    batch: list[_Found] = []
-    size = 0
-    for one in found:
-        batch.append(one)
-        size += len(one.config) + len(one.body.raw)
-        if len(batch) >= _BATCH or size >= _BATCH_BYTES:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
-
-
-def _record(batch: Sequence[_Found], rows: dict[str, Manifest]) -> None:
-    """Record the bodies; ``rows`` get what their manifests turned out to be."""
+def record(found: Mapping[str, Found], rows: Mapping[str, Manifest]) -> None:
+    """Record what was read into the rows of those digests, saved or not."""
     children = {
         platform.digest: Manifest(
             digest=platform.digest,
@@ -143,28 +147,11 @@ def _record(batch: Sequence[_Found], rows: dict[str, Manifest]) -> None:
             kind=ArtifactKind.OTHER if platform.is_attestation else ArtifactKind.IMAGE,
             size=platform.size,
         )
-        for one in batch
+        for one in found.values()
         for platform in one.body.platforms
     }
-    Manifest.objects.bulk_create([children[key] for key in sorted(children)], ignore_conflicts=True)
-    fresh = _rows(one.body.digest for one in batch)
+    if children:
+        Manifest.objects.bulk_create([children[key] for key in sorted(children)], ignore_conflicts=True)
     record_manifests(
-        [ReadManifest(fresh[digest], one.body, one.config) for digest, one in _by_digest(batch).items()]
+        [ReadManifest(rows[digest], one.body, one.config) for digest, one in sorted(found.items())]
     )
-    rows.update({digest: row for digest, row in fresh.items() if digest in rows})
-
-
-def _by_digest(batch: Sequence[_Found]) -> dict[str, _Found]:
-    return {one.body.digest: one for one in batch}
-
-
-def _images(rows: dict[str, Manifest]) -> dict[str, int]:
-    """The image shown for each manifest: its own, or that of the chosen platform of an index."""
-    images = {digest: row.image_id for digest, row in rows.items() if row.image_id is not None}
-    indexes = {row.pk: digest for digest, row in rows.items() if row.kind == ArtifactKind.INDEX}
-    if indexes:
-        platforms = Platform.objects.filter(index__in=indexes).select_related("manifest").order_by("pk")
-        for platform in sorted(platforms, key=lambda platform: _rank(platform.os, platform.architecture)):
-            if platform.manifest.image_id is not None:
-                images.setdefault(indexes[platform.index_id], platform.manifest.image_id)
-    return images

@@ -1,16 +1,16 @@
-"""Writes what a data update found in a repository: tags that are new, moved, back or gone."""
+"""What a data update finds in a repository beside what the last one left: tags new, moved, back or gone."""
 
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
+from typing import NamedTuple
 
 from django.db.models.functions import Now
 
-from images.models import ArtifactKind, Manifest
+from images.models import ArtifactKind
 from repositories.models import Registry, Repository, Tag
 from repositories.registries.protocol import ArtifactItem, TagItem
-from repositories.sync_contents import Contents, Write
-from tcss.text import clean_text
+from repositories.sync_contents import ManifestRow
 
 _BATCH = 500
 _IMAGES = (ArtifactKind.IMAGE, ArtifactKind.INDEX)
@@ -26,10 +26,10 @@ _UPDATED = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
+class KnownTag(NamedTuple):
     """A tag as the last data update left it."""
 
+    name: str
     pk: int
     digest: str
     pushed_at: datetime
@@ -40,35 +40,31 @@ class _Known:
 
     def is_settled(self, digest: str, pushed_at: datetime) -> bool:
         """Whether nothing is to be done about it: it is where it was, and its image is known."""
-        unmoved = (self.digest, self.pushed_at, self.missing_since) == (digest, pushed_at, None)
+        unmoved = self.digest == digest and self.pushed_at == pushed_at and self.missing_since is None
         return unmoved and (self.image_id is not None or self.kind not in _IMAGES)
 
 
-class RepositoryTags:
-    """The tags of one repository during one data update; what is as it was costs one query and no write."""
+def known_tags(repositories: Collection[int]) -> Mapping[int, dict[str, KnownTag]]:
+    """The tags of some repositories by the repositories' keys and their own names, in one query."""
+    columns = ("name", "pk", "manifest_digest", "pushed_at", "image_id", "missing_since", "is_latest")
+    found: defaultdict[int, dict[str, KnownTag]] = defaultdict(dict)
+    rows = Tag.objects.filter(repository__in=repositories).values_list(
+        "repository_id", *columns, "manifest__kind"
+    )
+    for repository, *values in rows.iterator(chunk_size=2000):
+        found[repository][values[0]] = KnownTag._make(values)
+    return found
 
-    def __init__(self, registry: Registry, repository: Repository, generation: int, write: Write) -> None:
-        self._registry = registry
-        self._repository = repository
-        self._generation = generation
-        self._write = write
-        columns = (
-            "name",
-            "pk",
-            "manifest_digest",
-            "pushed_at",
-            "image_id",
-            "missing_since",
-            "is_latest",
-            "manifest__kind",
-        )
-        rows = Tag.objects.filter(repository=repository).values_list(*columns)
-        self._known = {name: _Known(*values) for name, *values in rows}
+
+class RepositoryTags:
+    """The tags of one repository during one data update; what is as it was costs no query and no write."""
+
+    def __init__(self, known: dict[str, KnownTag]) -> None:
+        self._known = known
         # A tag that moves while it is listed shows up twice; the later push is where it is now.
         self._seen: dict[str, datetime] = {}
-        self._changed = False
+        self._changed: set[str] = set()
         self.new = 0
-        self.missing = 0
 
     @property
     def seen(self) -> int:
@@ -81,7 +77,8 @@ class RepositoryTags:
         for artifact in artifacts:
             tags = []
             for tag in artifact.tags or [TagItem(artifact.digest, artifact.pushed_at)]:
-                if tag.name in self._seen and self._seen[tag.name] >= tag.pushed_at:
+                before = self._seen.get(tag.name)
+                if before is not None and before >= tag.pushed_at:
                     continue
                 self._seen[tag.name] = tag.pushed_at
                 known = self._known.get(tag.name)
@@ -91,80 +88,70 @@ class RepositoryTags:
                 found.append((artifact, tags))
         return found
 
-    def update(self, unsettled: Iterable[tuple[ArtifactItem, list[TagItem]]], contents: Contents) -> None:
-        """Bring these tags up to date."""
+    def rows(
+        self,
+        registry: Registry,
+        repository: Repository,
+        unsettled: Iterable[tuple[ArtifactItem, list[TagItem]]],
+        manifests: Mapping[str, ManifestRow],
+    ) -> list[Tag]:
+        """The rows of these tags as they are now; those that were so already are left out."""
         changed: dict[str, Tag] = {}
         for artifact, tags in unsettled:
-            image_id = contents.images.get(artifact.digest)
+            manifest = manifests[artifact.digest]
             for tag in tags:
-                known = self._known.get(tag.name)
-                if known is None:
-                    self.new += tag.name not in changed
-                elif (known.digest, known.pushed_at, known.image_id, known.missing_since) == (
-                    artifact.digest,
-                    tag.pushed_at,
-                    image_id,
-                    None,
-                ):
+                # It may have moved on since this page of the list was made.
+                if self._seen[tag.name] != tag.pushed_at:
                     continue
-                changed[tag.name] = self._row(tag, contents.rows[artifact.digest], image_id)
-        if changed:
-            self._changed = True
-            self._write(lambda: self._upsert(list(changed.values())))
+                known = self._known.get(tag.name)
+                state = (artifact.digest, tag.pushed_at, manifest.image_id, None)
+                if known is not None and known[2:6] == state:
+                    continue
+                self.new += known is None and tag.name not in self._changed
+                self._changed.add(tag.name)
+                changed[tag.name] = Tag(
+                    registry=registry,
+                    repository=repository,
+                    repository_name=repository.name,
+                    name=tag.name,
+                    manifest_id=manifest.pk,
+                    manifest_digest=artifact.digest,
+                    image_id=manifest.image_id,
+                    pushed_at=tag.pushed_at,
+                    seen_generation=registry.generation,
+                    missing_since=None,
+                )
+        return list(changed.values())
 
-    def _row(self, tag: TagItem, manifest: Manifest, image_id: int | None) -> Tag:
-        return Tag(
-            registry=self._registry,
-            repository=self._repository,
-            repository_name=self._repository.name,
-            name=tag.name,
-            manifest=manifest,
-            manifest_digest=manifest.digest,
-            image_id=image_id,
-            pushed_at=tag.pushed_at,
-            seen_generation=self._generation,
-            missing_since=None,
-        )
+    def gone(self) -> list[int]:
+        """The keys of those that a complete listing did not show, and that were not known to be missing."""
+        return [
+            known.pk
+            for name, known in self._known.items()
+            if name not in self._seen and known.missing_since is None
+        ]
 
-    def _upsert(self, tags: Sequence[Tag]) -> None:
-        Tag.objects.bulk_create(
-            tags,
-            batch_size=_BATCH,
-            update_conflicts=True,
-            unique_fields=["repository", "name"],
-            update_fields=_UPDATED,
-        )
-
-    def finish(self, *, complete: bool) -> None:
-        """After the last artifact: mark what a complete listing did not show, and the newest push."""
-        if complete:
-            gone = [
-                known.pk
-                for name, known in self._known.items()
-                if name not in self._seen and known.missing_since is None
-            ]
-            if gone:
-                self._changed = True
-                self._write(lambda: mark_missing(gone))
-                self.missing = len(gone)
-        if self._changed or not self._latest_is_known():
-            self._write(self._set_latest)
-
-    def _latest_is_known(self) -> bool:
-        """Whether the newest push was marked before; a data update may have ended before it came to that."""
+    def needs_latest(self) -> bool:
+        """Whether another may be the newest push; a data update may have ended before it came to that."""
+        if self._changed:
+            return True
         present = [
             known for known in self._known.values() if known.missing_since is None and known.kind in _IMAGES
         ]
         newest = max(present, key=lambda known: (known.pushed_at, known.pk), default=None)
         latest = [known.pk for known in self._known.values() if known.is_latest]
-        return latest == ([newest.pk] if newest else [])
+        return latest != ([newest.pk] if newest else [])
 
-    def _set_latest(self) -> None:
-        tags = Tag.objects.filter(repository=self._repository)
-        present = tags.filter(missing_since=None, manifest__kind__in=_IMAGES)
-        newest = list(present.order_by("-pushed_at", "-pk").values_list("pk", flat=True)[:1])
-        tags.filter(is_latest=True).exclude(pk__in=newest).update(is_latest=False)
-        tags.filter(pk__in=newest, is_latest=False).update(is_latest=True)
+
+def upsert(tags: Sequence[Tag]) -> None:
+    """Write rows of tags, new or not."""
+    Tag.objects.bulk_create(
+        tags,
+        batch_size=_BATCH,
+        update_conflicts=True,
+        unique_fields=["repository", "name"],
+        update_fields=_UPDATED,
+    )
 
 
 def mark_missing(pks: Collection[int]) -> None:
@@ -172,8 +159,11 @@ def mark_missing(pks: Collection[int]) -> None:
     Tag.objects.filter(pk__in=pks, missing_since=None).update(missing_since=Now(), is_latest=False)
 
 
-def note_repository_error(repository: Repository, code: str, reason: str, write: Write) -> None:
-    """Keep why a repository could not be listed, or that it could."""
-    fields = {"error_code": clean_text(code, 32), "error_reason": clean_text(reason, 500)}
-    if any(getattr(repository, name) != value for name, value in fields.items()):
-        write(lambda: Repository.objects.filter(pk=repository.pk).update(**fields))
+def set_latest(repositories: Collection[int]) -> None:
+    """Mark the newest push of each of these repositories, and no other."""
+    tags = Tag.objects.filter(repository__in=repositories)
+    present = tags.filter(missing_since=None, manifest__kind__in=_IMAGES)
+    ordered = present.order_by("repository", "-pushed_at", "-pk").distinct("repository")
+    newest = list(ordered.values_list("pk", flat=True))
+    tags.filter(is_latest=True).exclude(pk__in=newest).update(is_latest=False)
+    tags.filter(pk__in=newest, is_latest=False).update(is_latest=True)

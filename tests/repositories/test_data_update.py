@@ -11,21 +11,18 @@ import pytest
 from cryptography.fernet import Fernet
 from django.core.management import CommandError, call_command
 from django.db import connection
-from django.test.utils import CaptureQueriesContext
 
 from demo.catalog import Tag as DemoTag
 from demo.faults import Fault, html_page
 from demo.images import ROBOT
 from demo.server import DemoServer
 from images.models import ArtifactKind, Image, ImageLayer, Manifest, ManifestLayer
-from repositories import sync as data_update
+from repositories import sync as data_update, sync_intake
 from repositories.credentials import Secret
 from repositories.models import Health, Registry, Repository, Sync, SyncTrigger, Tag
-from repositories.registries import client
+from repositories.registries import client, pace
 from repositories.updates import cancel_sync, request_sync
 from tcss.lifecycle import State
-
-WRITES = ("INSERT", "UPDATE", "DELETE")
 
 
 @pytest.fixture(autouse=True)
@@ -40,6 +37,13 @@ def update(registry: Registry) -> Sync:
     sync.refresh_from_db()
     registry.refresh_from_db()
     return sync
+
+
+def rows_written() -> dict[str, int]:
+    """Rows inserted, changed and deleted in this transaction so far, by table."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT relname, n_tup_ins + n_tup_upd + n_tup_del FROM pg_stat_xact_user_tables")
+        return dict(cursor.fetchall())
 
 
 def manifests_asked_for(demo: DemoServer) -> list[str]:
@@ -126,16 +130,14 @@ def test_a_second_update_asks_for_no_manifest_and_writes_nothing(
     update(registry)
     demo.requests.clear()
 
-    with CaptureQueriesContext(
-        connection,
-    ) as queries:
-        sync = update(registry)
+    before = rows_written()
+
+    sync = update(registry)
 
     assert manifests_asked_for(demo) == []
     assert not any("/blobs/" in seen.path for seen in demo.requests)
-    written = [query["sql"] for query in queries if query["sql"].startswith(WRITES)]
-    own = ('UPDATE "repositories_sync"', 'INSERT INTO "repositories_sync"', 'UPDATE "repositories_registry"')
-    assert [statement for statement in written if not statement.startswith(own)] == []
+    changed = {table for table, rows in rows_written().items() if rows != before.get(table)}
+    assert changed == {"repositories_sync", "repositories_registry"}
     assert (sync.state, sync.tags_new, sync.tags_missing) == (State.SUCCEEDED, 0, 0)
 
 
@@ -356,19 +358,21 @@ def test_a_registry_that_goes_away_in_the_middle_is_not_asked_for_everything(
     sync = update(registry)
     assert (sync.state, sync.error_code) == (State.INCOMPLETE, "REG_5XX")
     asked = {seen.path.partition("?")[0] for seen in demo.requests if "/artifacts" in seen.path}
-    assert len(asked) == 5
+    # Two that came through, three that did not, and those that were under way meanwhile.
+    assert 5 <= len(asked) <= 5 + pace.MOST
+    assert len(asked) < sync.repositories_total
     assert not Tag.objects.exclude(missing_since=None).exists()
 
 
 def test_a_lost_lease_writes_nothing(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     sync = request_sync(registry, SyncTrigger.MANUAL)
-    original = data_update.read_contents
+    original = sync_intake.known_manifests
 
     def taken_over(*arguments: Any) -> Any:
         Sync.objects.filter(pk=sync.pk).update(fence=99)
         return original(*arguments)
 
-    monkeypatch.setattr(data_update, "read_contents", taken_over)
+    monkeypatch.setattr(sync_intake, "known_manifests", taken_over)
     data_update.run(sync.pk)
     assert not Tag.objects.exists()
     assert not Manifest.objects.exists()
