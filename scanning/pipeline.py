@@ -26,10 +26,10 @@ from scanning.failpoints import failpoint
 from scanning.ingest import ingest
 from scanning.models import GOOD_CATEGORY_STATES, Category, CategoryState, Scan, ScanCategory, ScanStep
 from scanning.pulling import MustWaitError, pull
-from scanning.pulse import Heartbeat, ScanTimeoutError
+from scanning.pulse import Heartbeat, ScanTimeoutError, WorkerStopsError
 from scanning.services import RUN_SCAN, cancel_categories, fail_categories, ring_next
 from scanning.summaries import refresh_summaries
-from scanning.waiting import put_off
+from scanning.waiting import put_back, put_off
 from tcss.bell import ring
 from tcss.lifecycle import CancelRequestedError, Failure, LostLeaseError, State, failure_fields, held
 
@@ -66,6 +66,8 @@ def run(scan_pk: int) -> None:
         _end_cancelled(scan)
     except MustWaitError as wait:
         put_off(scan, wait)
+    except WorkerStopsError:
+        put_back(scan)
     except Exception as error:  # noqa: BLE001 - any error has to end the row
         _end_badly(scan, error)
     failpoint("ended")

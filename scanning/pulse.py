@@ -17,10 +17,14 @@ from tcss.lifecycle import (
     LostLeaseError,
     State,
 )
+from tcss.stopping import stopping_for
 
 log = logging.getLogger(__name__)
 
 LISTEN_SECONDS = 2.0
+# A scan that has not ended so long after its worker was told to end goes back to the queue. The supervisor
+# and the containers wait longer than this and what it takes to hear of it.
+STOP_SECONDS = 3.0
 
 
 class ScanTimeoutError(Exception):
@@ -33,6 +37,10 @@ class ScanTimeoutError(Exception):
             f"The scan was not done after {seconds:.0f} seconds; it was at: {step.label.lower()}.",
             "Scan again when registry and machine are less busy, or raise TCSS_SCAN_TIMEOUT.",
         )
+
+
+class WorkerStopsError(Exception):
+    """The worker was told to end, which is not the scan's fault."""
 
 
 class Heartbeat:
@@ -71,7 +79,7 @@ class Heartbeat:
         self._step, self._progress = step, max(0, min(100, progress))
 
     def check(self) -> None:
-        """Raises CancelRequestedError, LostLeaseError or ScanTimeoutError when the work has to stop."""
+        """Raises what ends the work: cancelled, lost, out of time, or its worker told to end."""
         if self._cause is not None:
             raise self._cause
         if time.monotonic() > self._deadline:
@@ -96,6 +104,7 @@ class Heartbeat:
         try:
             while not self._done.wait(wait):
                 wait = LISTEN_SECONDS
+                self._heed_the_end()
                 try:
                     if self._beat(due=time.monotonic() - renewed >= HEARTBEAT_SECONDS):
                         renewed = time.monotonic()
@@ -107,7 +116,7 @@ class Heartbeat:
                         raise LostLeaseError(
                             f"the lease of scan {self._scan_pk} could not be renewed"
                         ) from None
-        except (CancelRequestedError, LostLeaseError) as error:
+        except (CancelRequestedError, LostLeaseError, WorkerStopsError) as error:
             self._cause = error
             self._stop.set()
         finally:
@@ -127,3 +136,7 @@ class Heartbeat:
         if cancel_requested:
             raise CancelRequestedError(f"scan {self._scan_pk}")
         return False
+
+    def _heed_the_end(self) -> None:
+        if stopping_for() > STOP_SECONDS:
+            raise WorkerStopsError(f"scan {self._scan_pk}")

@@ -2,6 +2,7 @@
 
 import logging
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.db import transaction
 from django.db.models import Q
@@ -12,8 +13,9 @@ from repositories.pull_limit import Places, places_of, waiting_for
 from repositories.registries.failures import NotThereError
 from scanning.models import Scan, ScanStep
 from scanning.pulling import MustWaitError
-from scanning.services import cancel_categories
+from scanning.services import RUN_SCAN, cancel_categories
 from scanning.summaries import refresh_summaries
+from tcss.bell import ring
 from tcss.lifecycle import State
 
 log = logging.getLogger(__name__)
@@ -25,9 +27,24 @@ _MOST_AT_ONCE = 5000
 _CLOSE = timedelta(seconds=15)
 
 
-@transaction.atomic
 def put_off(scan: Scan, wait: MustWaitError) -> None:
     """Let a scan that we hold wait until its registry may be asked again."""
+    # The registry may have been deleted meanwhile.
+    registry = Registry.objects.filter(pk=wait.registry.pk).values("pk")[:1]
+    _postpone(scan, until=wait.until, failure=wait.failure, waits_for=registry)
+    log.info("A scan waits for a registry", extra={"scan": scan.pk, "registry": wait.registry.pk})
+
+
+def put_back(scan: Scan) -> None:
+    """Leave a scan that we hold to another worker, since this one ends."""
+    with transaction.atomic():
+        _postpone(scan, waits_for=None)
+        ring(RUN_SCAN, scan.pk)
+    log.info("A scan is left to another worker", extra={"scan": scan.pk})
+
+
+@transaction.atomic
+def _postpone(scan: Scan, **fields: Any) -> None:
     row = Scan.objects.filter(pk=scan.pk, fence=scan.fence, state=State.RUNNING).select_for_update().first()
     if row is None:
         log.warning("A scan was taken away from this worker", extra={"scan": scan.pk})
@@ -37,17 +54,7 @@ def put_off(scan: Scan, wait: MustWaitError) -> None:
         cancel_categories([scan.pk])
         refresh_summaries([scan.image_id])
         return
-    Scan.objects.postpone(
-        scan.pk,
-        fence=scan.fence,
-        until=wait.until,
-        failure=wait.failure,
-        step=ScanStep.WAITING,
-        progress=0,
-        # The registry may have been deleted meanwhile.
-        waits_for=Registry.objects.filter(pk=wait.registry.pk).values("pk")[:1],
-    )
-    log.info("A scan waits for a registry", extra={"scan": scan.pk, "registry": wait.registry.pk})
+    Scan.objects.postpone(scan.pk, fence=scan.fence, step=ScanStep.WAITING, progress=0, **fields)
 
 
 def bring_forward() -> int:
