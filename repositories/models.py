@@ -47,6 +47,10 @@ class Health(models.TextChoices):
 PULL_LIMITS = (5, 10, 20, 50, 100, 500, 1000)
 
 
+# After as many refusals of a password in a row the console waits for somebody: one more may lock the account.
+LOGIN_TRIES = 3
+
+
 class HealthFields(models.Model):
     """What the last contact with the other side showed."""
 
@@ -129,6 +133,9 @@ class Registry(HealthFields):
         null=True, blank=True, help_text="Too many images are gone at once: somebody has to confirm it."
     )
     removal_held_count = models.PositiveIntegerField(default=0)
+    refused_logins = models.PositiveSmallIntegerField(
+        default=0, help_text="Times in a row that the password was refused, since somebody last saw to it."
+    )
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
     class Meta:
@@ -149,6 +156,11 @@ class Registry(HealthFields):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def is_left_alone(self) -> bool:
+        """Whether the console no longer asks by itself, so that the account is not locked."""
+        return self.refused_logins >= LOGIN_TRIES
 
     @property
     def is_built_in(self) -> bool:

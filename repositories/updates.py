@@ -8,7 +8,7 @@ from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
 from repositories import hints
-from repositories.models import Registry, Sync, SyncTrigger
+from repositories.models import LOGIN_TRIES, Registry, Sync, SyncTrigger
 from repositories.nights import Night, night_at
 from tcss.bell import ring
 from tcss.lifecycle import ACTIVE, State
@@ -24,6 +24,8 @@ def request_sync(
     One that was to list only what webhooks named goes on to list everything.
     """
     requested_by_id = user.pk if user is not None and user.is_authenticated else None
+    if trigger in {SyncTrigger.MANUAL, SyncTrigger.COMMAND}:
+        Registry.objects.filter(pk=registry.pk, refused_logins__gt=0).update(refused_logins=0)
     while True:
         active = Sync.objects.filter(registry=registry, state__in=ACTIVE).first()
         if active is not None and not active.is_partial:
@@ -51,7 +53,7 @@ def request_hinted(registry: Registry) -> Sync | None:
 
     Where names were dropped it is one of the whole registry, which takes all hints with it.
     """
-    if not hints.is_due(registry):
+    if registry.is_left_alone or not hints.is_due(registry):
         return None
     is_partial = not hints.names_were_dropped(registry)
     if not is_partial and not hints.whole_is_due(registry):
@@ -101,7 +103,8 @@ def request_nightly(now: datetime) -> list[Sync]:
     if night is None:
         return []
     tonights = Sync.objects.filter(registry=OuterRef("pk"), night=night.date)
-    waiting = Registry.objects.filter(~Exists(tonights)).order_by("pk").values_list("pk", flat=True)
+    asked_for = Registry.objects.filter(refused_logins__lt=LOGIN_TRIES)
+    waiting = asked_for.filter(~Exists(tonights)).order_by("pk").values_list("pk", flat=True)
     asked = [_request_tonights(pk, night) for pk in waiting if night.moment_of(pk) <= now]
     return [sync for sync in asked if sync is not None]
 
