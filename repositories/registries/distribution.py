@@ -7,7 +7,7 @@ from dataclasses import replace
 from urllib.parse import urljoin
 
 from images.digests import InvalidNameError, parse_digest, parse_repository
-from repositories.registries.client import LONGEST_PAUSE_SECONDS, TRIES, RegistryHTTP
+from repositories.registries.client import TRIES, RegistryHTTP
 from repositories.registries.connection import Connection
 from repositories.registries.failures import (
     AccessRefusedError,
@@ -16,6 +16,7 @@ from repositories.registries.failures import (
     TryLaterError,
 )
 from repositories.registries.manifests import ACCEPT, parse_manifest, verify, wrong_digest
+from repositories.registries.pace import LONGEST_PAUSE_SECONDS
 from repositories.registries.protocol import ManifestBody
 from repositories.registries.statuses import from_status
 from repositories.registries.tokens import Tokens
@@ -29,6 +30,10 @@ _HOPS = 3
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 # Where object storage never is, and where a text that looks like HTTP may be taken for a command.
 _NOT_STORAGE = frozenset({2375, 2376, 3306, 3310, 5432, 5672, 6379, 6380, 9042, 11211, 27017})
+
+
+class _OtherPartError(BadAnswerError):
+    """A part of a blob that was not asked for."""
 
 
 class DistributionClient:
@@ -81,17 +86,21 @@ class DistributionClient:
     def _chunks(self, repository: str, digest: str, size: int, offset: int) -> Generator[bytes, None, None]:
         path = self._path(repository, "blobs", digest)
         hasher = hashlib.new(digest.partition(":")[0]) if offset == 0 else None
-        position, failures = offset, 0
+        position, failures, in_part = offset, 0, True
         while position < size:
             before = position
             try:
-                for chunk in self._stretch(repository, path, position, size):
+                for chunk in self._stretch(repository, path, position, size, in_part=in_part):
                     position += len(chunk)
                     if hasher is not None:
                         hasher.update(chunk)
                     yield chunk
                 if position < size:
                     raise TryLaterError("REG_CONNECT", "The registry ended the connection too early.")
+            except _OtherPartError:
+                if not (position and in_part):
+                    raise
+                in_part = False
             except TryLaterError as error:
                 failures = 1 if position > before else failures + 1
                 if failures >= self._http.tries:
@@ -100,17 +109,24 @@ class DistributionClient:
         if hasher is not None and hasher.hexdigest() != digest.partition(":")[2]:
             raise wrong_digest()
 
-    def _stretch(self, repository: str, path: str, position: int, size: int) -> Iterator[bytes]:
-        """The bytes from ``position`` to the end of the blob or of the connection, whichever comes first."""
-        headers = {"Range": f"bytes={position}-"} if position else {}
+    def _stretch(
+        self, repository: str, path: str, position: int, size: int, *, in_part: bool
+    ) -> Iterator[bytes]:
+        """The bytes from ``position`` to the end of the blob or of the connection, whichever comes first.
+
+        Without ``in_part`` the whole is asked for and its beginning passed over: not every server can do parts.
+        """
+        headers = {"Range": f"bytes={position}-"} if position and in_part else {}
         limits = Limits(total=BLOB_SECONDS, body=size + MANIFEST_BYTES)
         limits = replace(limits, connect=self._http.limits.connect, read=self._http.limits.read)
         with self._open(repository, path, headers, hops=_HOPS, limits=limits) as reply:
-            skip = position if reply.status == 200 else 0
-            if reply.status == 206 and not (
-                position and reply.header("Content-Range").startswith(f"bytes {position}-")
-            ):
-                raise BadAnswerError("REG_PROTOCOL", "The registry sent another part than the one asked for.")
+            first = position if headers else 0
+            skip = position if reply.status == 200 else position - first
+            # A whole blob sent as a part of itself is whole all the same; its digest proves it.
+            if reply.status == 206 and not reply.header("Content-Range").startswith(f"bytes {first}-"):
+                raise _OtherPartError(
+                    "REG_PROTOCOL", "The registry sent another part than the one asked for."
+                )
             left = size - position
             for received in reply.stream(size + MANIFEST_BYTES):
                 chunk, skip = received[skip:], max(skip - len(received), 0)
