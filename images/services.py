@@ -1,5 +1,6 @@
 """Records what manifests and configs say: images, their layers, and the blobs and platforms of manifests."""
 
+import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -8,6 +9,7 @@ from django.db import transaction
 from images.config import ImageConfig, parse_config
 from images.models import ArtifactKind, Image, ImageLayer, Layer, Manifest, ManifestLayer, Platform
 from repositories.registries.protocol import Kind, ManifestBody
+from tcss import bulk
 from tcss.text import clean_text
 
 
@@ -50,12 +52,38 @@ def record_manifests(read: Sequence[ReadManifest]) -> None:
             row.config_size = body.config_size
             row.image_id = images.get(body.config_digest) if row.kind == ArtifactKind.IMAGE else None
             row.is_read = True
-        columns = ["media_type", "artifact_type", "kind", "config_digest", "config_size", "image", "is_read"]
-        Manifest.objects.bulk_create(
-            [one.row for one in read], update_conflicts=True, unique_fields=["digest"], update_fields=columns
-        )
+        _record_rows(read)
         _record_blobs(read)
         _record_platforms([one for one in read if one.body.platforms])
+
+
+def _record_rows(read: Sequence[ReadManifest]) -> None:
+    """Write the rows of the manifests themselves; one that is there keeps its size, which a listing knows."""
+    learned = ["media_type", "artifact_type", "kind", "config_digest", "config_size", "image", "is_read"]
+    bulk.insert(
+        Manifest,
+        ["digest", "size", *learned],
+        [
+            (
+                row.digest,
+                row.size,
+                row.media_type,
+                row.artifact_type,
+                str(row.kind),
+                row.config_digest,
+                row.config_size,
+                row.image_id,
+                True,
+            )
+            for row in sorted((one.row for one in read), key=lambda row: row.digest)
+        ],
+        key=["digest"],
+        update=learned,
+    )
+    found = Manifest.objects.filter(digest__in=[one.row.digest for one in read])
+    keys = dict(found.values_list("digest", "pk"))
+    for one in read:
+        one.row.pk = keys[one.row.digest]
 
 
 def _record_images(read: Sequence[ReadManifest], configs: dict[str, ImageConfig]) -> dict[str, int]:
@@ -64,9 +92,10 @@ def _record_images(read: Sequence[ReadManifest], configs: dict[str, ImageConfig]
     images = _keys(wanted)
     fresh = {image_id: one for image_id, one in sorted(wanted.items()) if image_id not in images}
     if fresh:
-        Image.objects.bulk_create(
+        bulk.insert(
+            Image,
+            ["image_id", "os", "architecture", "variant", "built_at", "size", "author", "history", "labels"],
             [_image(image_id, one.body, configs[image_id]) for image_id, one in fresh.items()],
-            ignore_conflicts=True,
         )
         images |= _keys(fresh)
         _record_layers({images[image_id]: configs[image_id] for image_id in fresh})
@@ -77,51 +106,53 @@ def _keys(image_ids: Collection[str]) -> dict[str, int]:
     return dict(Image.objects.filter(image_id__in=image_ids).values_list("image_id", "pk"))
 
 
-def _image(image_id: str, body: ManifestBody, config: ImageConfig) -> Image:
-    return Image(
-        image_id=image_id,
-        os=config.os,
-        architecture=config.architecture,
-        variant=config.variant,
-        built_at=config.built_at,
-        size=min(sum(layer.size for layer in body.layers), 2**63 - 1),
-        author=config.author,
-        history=list(config.history),
-        labels=dict(config.labels),
+def _image(image_id: str, body: ManifestBody, config: ImageConfig) -> tuple[object, ...]:
+    return (
+        image_id,
+        config.os,
+        config.architecture,
+        config.variant,
+        config.built_at,
+        min(sum(layer.size for layer in body.layers), 2**63 - 1),
+        config.author,
+        json.dumps(config.history),
+        json.dumps(dict(config.labels)),
     )
 
 
 def _record_layers(configs: dict[int, ImageConfig]) -> None:
     # In the order of their key, so that two processes that share layers wait instead of locking each other.
     diff_ids = sorted({diff_id for config in configs.values() for diff_id in config.diff_ids})
-    Layer.objects.bulk_create([Layer(diff_id=diff_id) for diff_id in diff_ids], ignore_conflicts=True)
-    layers = dict(Layer.objects.filter(diff_id__in=diff_ids).values_list("diff_id", "pk"))
-    ImageLayer.objects.bulk_create(
+    known = _layer_keys(diff_ids)
+    if fresh := [diff_id for diff_id in diff_ids if diff_id not in known]:
+        bulk.insert(Layer, ["diff_id"], [(diff_id,) for diff_id in fresh])
+        known |= _layer_keys(fresh)
+    bulk.insert(
+        ImageLayer,
+        ["image", "position", "layer", "created_by"],
         [
-            ImageLayer(image_id=image, position=position, layer_id=layers[diff_id], created_by=instruction)
+            (image, position, known[diff_id], instruction)
             for image, config in configs.items()
             for position, (diff_id, instruction) in enumerate(
                 zip(config.diff_ids, config.instructions(), strict=True)
             )
         ],
-        ignore_conflicts=True,
     )
 
 
+def _layer_keys(diff_ids: Collection[str]) -> dict[str, int]:
+    return dict(Layer.objects.filter(diff_id__in=diff_ids).values_list("diff_id", "pk"))
+
+
 def _record_blobs(read: Sequence[ReadManifest]) -> None:
-    ManifestLayer.objects.bulk_create(
+    bulk.insert(
+        ManifestLayer,
+        ["manifest", "position", "blob_digest", "size", "media_type"],
         [
-            ManifestLayer(
-                manifest=one.row,
-                position=position,
-                blob_digest=layer.digest,
-                size=layer.size,
-                media_type=clean_text(layer.media_type, 255),
-            )
+            (one.row.pk, position, layer.digest, layer.size, clean_text(layer.media_type, 255))
             for one in read
             for position, layer in enumerate(one.body.layers)
         ],
-        ignore_conflicts=True,
     )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from images.models import Manifest
-from repositories.models import Repository, RepositoryHint, Tag
+from repositories.models import Repository, RepositoryHint
 from repositories.reading import Lane, Piece
 from repositories.registries.failures import NotThereError, RegistryError
 from repositories.registries.protocol import ArtifactItem, Kind, PullClient, RepositoryItem, TagItem
@@ -28,7 +28,7 @@ from repositories.sync_contents import (
 )
 from repositories.sync_hold import Hold
 from repositories.sync_listed import Listed
-from repositories.sync_tags import RepositoryTags, mark_missing, set_latest, upsert
+from repositories.sync_tags import RepositoryTags, TagRow, mark_missing, set_latest, upsert
 from tcss.text import clean_text
 
 # Artifacts written together: enough to share a statement's cost, few enough that a transaction is short.
@@ -278,7 +278,7 @@ class Intake:
         works = list(dict.fromkeys(part.work for part in batch.parts))
         create_rows([work.row for work in works])
         new_before = sum(work.tags.new for work in works)
-        tags: list[Tag] = []
+        tags: list[TagRow] = []
         for part in batch.parts:
             tags += part.work.tags.rows(self._hold.registry, part.work.row, part.unsettled, rows)
         upsert(tags)

@@ -1,7 +1,7 @@
 """What a data update finds in a repository beside what the last one left: tags new, moved, back or gone."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from typing import NamedTuple
 
@@ -11,19 +11,24 @@ from images.models import ArtifactKind
 from repositories.models import Registry, Repository, Tag
 from repositories.registries.protocol import ArtifactItem, TagItem
 from repositories.sync_contents import ManifestRow
+from tcss import bulk
 
-_BATCH = 500
 _IMAGES = (ArtifactKind.IMAGE, ArtifactKind.INDEX)
-_UPDATED = [
+_COLUMNS = (
+    "registry",
+    "repository",
+    "repository_name",
+    "name",
+    "seen_generation",
     "manifest",
     "manifest_digest",
     "image",
     "pushed_at",
-    "seen_generation",
-    "missing_since",
-    "absent_at",
-    "removed_at",
-]
+)
+_ABSENCE = ("missing_since", "absent_at", "removed_at")
+
+TagRow = tuple[object, ...]
+"""The values of ``_COLUMNS``."""
 
 
 class KnownTag(NamedTuple):
@@ -94,9 +99,9 @@ class RepositoryTags:
         repository: Repository,
         unsettled: Iterable[tuple[ArtifactItem, list[TagItem]]],
         manifests: Mapping[str, ManifestRow],
-    ) -> list[Tag]:
+    ) -> list[TagRow]:
         """The rows of these tags as they are now; those that were so already are left out."""
-        changed: dict[str, Tag] = {}
+        changed: dict[str, TagRow] = {}
         for artifact, tags in unsettled:
             manifest = manifests[artifact.digest]
             for tag in tags:
@@ -109,17 +114,16 @@ class RepositoryTags:
                     continue
                 self.new += known is None and tag.name not in self._changed
                 self._changed.add(tag.name)
-                changed[tag.name] = Tag(
-                    registry=registry,
-                    repository=repository,
-                    repository_name=repository.name,
-                    name=tag.name,
-                    manifest_id=manifest.pk,
-                    manifest_digest=artifact.digest,
-                    image_id=manifest.image_id,
-                    pushed_at=tag.pushed_at,
-                    seen_generation=registry.generation,
-                    missing_since=None,
+                changed[tag.name] = (
+                    registry.pk,
+                    repository.pk,
+                    repository.name,
+                    tag.name,
+                    registry.generation,
+                    manifest.pk,
+                    artifact.digest,
+                    manifest.image_id,
+                    tag.pushed_at,
                 )
         return list(changed.values())
 
@@ -143,15 +147,9 @@ class RepositoryTags:
         return latest != ([newest.pk] if newest else [])
 
 
-def upsert(tags: Sequence[Tag]) -> None:
-    """Write rows of tags, new or not."""
-    Tag.objects.bulk_create(
-        tags,
-        batch_size=_BATCH,
-        update_conflicts=True,
-        unique_fields=["repository", "name"],
-        update_fields=_UPDATED,
-    )
+def upsert(rows: Iterable[TagRow]) -> None:
+    """Write rows of tags, new or not; one that was missing or removed is there again."""
+    bulk.insert(Tag, _COLUMNS, rows, key=["repository", "name"], update=[*_COLUMNS[4:], *_ABSENCE])
 
 
 def mark_missing(pks: Collection[int]) -> None:
