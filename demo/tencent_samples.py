@@ -1,7 +1,8 @@
 """The sample content of the demo Tencent account: two TCR instances in two regions, and CCR in one.
 
 It stands beside Harbor's and shares only images with it: `library/debian:12` of `demo.images` is also in the
-instance of Guangzhou and in the personal edition, under other names and, there, with the same image ID.
+instance of Guangzhou and in the personal edition, under other names and with the same image ID. One image,
+`shop/web:1.2.0` of Guangzhou, is nowhere else.
 """
 
 from __future__ import annotations
@@ -18,23 +19,21 @@ from demo.catalog import Artifact, Catalog, Project, Repository, Tag
 from demo.tencent_model import CloudAccount, CloudContent, Instance, Personal, Policy, Vpc
 
 UIN = "100000000001"
+SECRET_ID = "AKIDdemo"
 GUANGZHOU = "tcr-demo0gz1"
 SINGAPORE = "tcr-demo0sg1"
 PERSONAL_REGION = "ap-guangzhou"
 ANYWHERE = (Policy("0.0.0.0/0", "everybody"),)
+NEWER = {"Django": "4.2.13", "requests": "2.32.2"}
 
 
 def account() -> CloudAccount:
-    """The account; what DEMO_TENCENT_SECRET_ID, _SECRET_KEY or _PASSWORD does not give is made up."""
-
-    def given(name: str, made_up: str) -> str:
-        return os.environ.get(f"DEMO_TENCENT_{name}") or made_up
-
+    """The account; what DEMO_TENCENT_SECRET_KEY or DEMO_TENCENT_PASSWORD does not give is made up."""
     return CloudAccount(
         UIN,
-        secret_id=given("SECRET_ID", f"AKID{secrets.token_hex(16)}"),
-        secret_key=given("SECRET_KEY", secrets.token_hex(16)),
-        personal_password=given("PASSWORD", secrets.token_hex(8)),
+        SECRET_ID,
+        secret_key=os.environ.get("DEMO_TENCENT_SECRET_KEY") or secrets.token_hex(16),
+        personal_password=os.environ.get("DEMO_TENCENT_PASSWORD") or secrets.token_hex(8),
     )
 
 
@@ -70,6 +69,7 @@ def build(store: BlobStore) -> CloudContent:
 def _guangzhou(store: BlobStore) -> Catalog:
     platforms = [artifacts.image(store, recipes_small.nginx(word)) for word in ("amd64", "arm64")]
     web = artifacts.image(store, recipes.web("1.0.0", "2024-03-01 09:12", DJANGO_APP))
+    newest = artifacts.image(store, recipes.web("1.2.0", "2024-06-03 08:31", DJANGO_APP | NEWER))
     return Catalog(
         (
             Project(
@@ -85,7 +85,7 @@ def _guangzhou(store: BlobStore) -> Catalog:
             Project(
                 "shop",
                 (
-                    _repository("web", _tagged(web, "1.0.0")),
+                    _repository("web", _tagged(web, "1.0.0"), _tagged(newest, "1.2.0", "latest")),
                     _repository(
                         "backend/orders/api", _tagged(artifacts.image(store, recipes.api()), "2.3.0")
                     ),

@@ -1,6 +1,9 @@
-"""The demo registry of `make demo`: its process, its accounts, and the address it keeps between starts."""
+"""The demo registries of `make demo`: their processes, accounts, and the addresses kept between starts."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import ClassVar
 
 from tcss.embedded import host
 from tcss.embedded.children import Child, Pause, run_to_end, wait_until
@@ -9,30 +12,31 @@ from tcss.embedded.installation import Installation
 NAME = "demo-registry"
 
 
-class DemoRegistry:
-    """A registry server of this checkout, filled with sample images, on the loopback address."""
+class DemoServer:
+    """A server of this checkout, filled with sample images, on the loopback address."""
+
+    name: ClassVar[str]
+    module: ClassVar[str]
+    # The variables of its secrets, and the files in which they are kept.
+    secrets: ClassVar[Mapping[str, str]]
 
     def __init__(self, installation: Installation) -> None:
         self._installation = installation
-        self._folder = installation.directory.path / NAME
+        self._folder = installation.directory.path / self.name
         self._folder.mkdir(mode=0o700, exist_ok=True)
         self._address = self._folder / "address"
         # The address is stored with the connection in the console, so it stays the same where it can.
         self._port = _port_of(self._address)
-        directory = installation.directory
-        for variable, file in (
-            ("DEMO_OPERATOR_PASSWORD", "demo-operator-password"),
-            ("DEMO_ROBOT_SECRET", "demo-robot-secret"),
-        ):
-            installation.set(variable, directory.secret(file).read_text(encoding="utf-8"))
+        for variable, file in self.secrets.items():
+            installation.set(variable, installation.directory.secret(file).read_text(encoding="utf-8"))
 
     def start(self, pause: Pause) -> Child:
         """Starts it and waits until it has said where it listens."""
         self._address.unlink(missing_ok=True)
         child = Child(
             self._installation.module(
-                *(NAME, "demo.server", "--port", str(self._port), "--data", str(self._folder / "blobs")),
-                *("--announce", str(self._address)),
+                *(self.name, self.module, "--port", str(self._port)),
+                *("--data", str(self._folder / "blobs"), "--announce", str(self._address)),
             )
         )
         wait_until(self._address.exists, child, pause, seconds=60)
@@ -42,6 +46,26 @@ class DemoRegistry:
     def url(self) -> str:
         """Where it listens."""
         return self._address.read_text(encoding="utf-8").strip()
+
+
+class DemoRegistry(DemoServer):
+    """The Harbor of the demonstration."""
+
+    name = NAME
+    module = "demo.server"
+    secrets = MappingProxyType(
+        {"DEMO_OPERATOR_PASSWORD": "demo-operator-password", "DEMO_ROBOT_SECRET": "demo-robot-secret"}
+    )
+
+
+class DemoCloud(DemoServer):
+    """The Tencent cloud of the demonstration: TCR, CCR and the API that leads to them."""
+
+    name = "demo-cloud"
+    module = "demo.tencent"
+    secrets = MappingProxyType(
+        {"DEMO_TENCENT_SECRET_KEY": "demo-tencent-key", "DEMO_TENCENT_PASSWORD": "demo-tencent-password"}
+    )
 
 
 def _port_of(address: Path) -> int:

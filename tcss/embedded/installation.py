@@ -22,7 +22,14 @@ OPERATOR = "operator"
 # Easily confused letters and digits are left out: the password is read from a screen once.
 _PASSWORD_LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"  # noqa: S105
 _FOR_THE_START = frozenset(
-    {"TCSS_ADMIN_PASSWORD", "TCSS_ADMIN_PASSWORD_FILE", "DEMO_OPERATOR_PASSWORD", "DEMO_ROBOT_SECRET"}
+    {
+        "TCSS_ADMIN_PASSWORD",
+        "TCSS_ADMIN_PASSWORD_FILE",
+        "DEMO_OPERATOR_PASSWORD",
+        "DEMO_ROBOT_SECRET",
+        "DEMO_TENCENT_SECRET_KEY",
+        "DEMO_TENCENT_PASSWORD",
+    }
 )
 
 

@@ -88,7 +88,7 @@ TABLE = ProcessTable(
     ),
     stop_order=(
         ("web", "beat"),
-        ("worker-control", "worker-sync", "worker-scan", "demo-registry"),
+        ("worker-control", "worker-sync", "worker-scan", "demo-registry", "demo-cloud"),
         ("valkey",),
         ("postgres",),
     ),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from tcss.embedded import children, host
 from tcss.embedded.children import Child, run_to_end, wait_until
 from tcss.embedded.data_directory import lock, open_data_directory, room_warning
-from tcss.embedded.demo_registry import DemoRegistry, allow_loopback, install_demo_vulnerabilities
+from tcss.embedded.demo_registry import DemoCloud, DemoRegistry, allow_loopback, install_demo_vulnerabilities
 from tcss.embedded.health import web_serves
 from tcss.embedded.installation import (
     ADMINISTRATOR,
@@ -137,7 +137,7 @@ class Supervisor:
             # A given database had the account already, with a password this installation does not know.
             installation.forget_generated_password()
         if demo:
-            registry = self._start_demo_registry(installation)
+            registry = self._start_demo_registries(installation)
         terminal.begin("Web and workers")
         for process in TABLE.processes:
             if not process.one_shot:
@@ -162,12 +162,14 @@ class Supervisor:
             where = f", with its data in {postgres.directory.cluster}, which that user can reach"
         self._terminal.say(f"You are root: PostgreSQL runs as user {postgres.directory.account.name}{where}.")
 
-    def _start_demo_registry(self, installation: Installation) -> DemoRegistry:
+    def _start_demo_registries(self, installation: Installation) -> DemoRegistry:
         allow_loopback(installation, self._environment.get("TCSS_ALLOWED_NETWORKS", ""))
-        registry = DemoRegistry(installation)
-        self._terminal.begin("Demo registry")
-        self._keep(registry.start(self._pause))
+        registry, cloud = DemoRegistry(installation), DemoCloud(installation)
+        self._terminal.begin("Demo registries")
+        for server in (registry, cloud):
+            self._keep(server.start(self._pause))
         self._terminal.done()
+        installation.set("TCSS_TENCENT_ENDPOINT", cloud.url)
         return registry
 
     def _prepare_demo(self, installation: Installation, registry: DemoRegistry) -> None:
@@ -177,7 +179,7 @@ class Supervisor:
             install_demo_vulnerabilities(installation, self._pause)
             self._terminal.done()
             self._prepare_operator(installation)
-            command = installation.manage("demo", "--registry", registry.url, to_terminal=True)
+            command = installation.manage("demo", "--registry", registry.url, "--cloud", to_terminal=True)
             run_to_end(command, self._pause, seconds=3600)
         except StartError as problem:
             self._terminal.complain(f"The demo is not complete: {problem}")

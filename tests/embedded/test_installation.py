@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tcss.embedded.data_directory import open_data_directory
-from tcss.embedded.demo_registry import DemoRegistry
+from tcss.embedded.demo_registry import DemoCloud, DemoRegistry
 from tcss.embedded.installation import Installation, read_options
 from tcss.embedded.processes import TABLE
 from tcss.embedded.services import Services
@@ -29,15 +29,19 @@ def installation(place: Path) -> Installation:
 def test_only_the_commands_of_the_start_know_the_passwords_of_the_first_accounts(
     installation: Installation,
 ) -> None:
-    DemoRegistry(installation)
-    secret = (installation.directory.secrets / "demo-robot-secret").read_text()
+    secrets = {}
+    for server in (DemoRegistry, DemoCloud):
+        server(installation)
+        for variable, file in server.secrets.items():
+            secrets[variable] = (installation.directory.secrets / file).read_text()
     known = installation.manage("create_administrator").environment
     assert known["TCSS_ADMIN_PASSWORD"] == GIVEN["TCSS_ADMIN_PASSWORD"]
-    assert known["DEMO_ROBOT_SECRET"] == secret
+    assert {variable: known[variable] for variable in secrets} == secrets
+    assert len(secrets) == 4
     for process in TABLE.processes:
         environment = installation.launch(process).environment
         assert GIVEN["TCSS_ADMIN_PASSWORD"] not in environment.values(), process.name
-        assert secret not in environment.values(), process.name
+        assert not set(secrets.values()) & set(environment.values()), process.name
         assert environment["TCSS_SECRET_KEY"] == GIVEN["TCSS_SECRET_KEY"]
 
 

@@ -1,19 +1,23 @@
 """The commands: the vulnerability database, and the demo from nothing to scanned images."""
 
 import io
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from django.core.management import CommandError, call_command
 from pytest_django import Settings
 
+from demo import tencent, tencent_samples
 from demo.images import ROBOT
 from demo.server import DemoServer
+from demo.tencent import DemoCloud
 from demo.vulnerability_db import write_bundle
 from images.models import Image, ScanStatus
 from licensing.models import Entitlement, EntitlementKind
 from repositories import sync
-from repositories.models import Registry, Sync
+from repositories.models import Registry, RegistryKind, Sync
 from scanning import installed, pipeline
 from scanning.management.commands import demo
 from scanning.models import Scan
@@ -94,21 +98,58 @@ def licenses(transactional_db: None) -> None:
     Entitlement.objects.get_or_create(kind=EntitlementKind.BUILT_IN, defaults={"quantity": 1000})
 
 
-def test_the_demo_ends_with_every_image_scanned_and_a_second_start_finds_it_so(
-    server: DemoServer, data_dir: Path, database: object, account: None, workers: None, licenses: None
+@pytest.fixture
+def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: Settings) -> Iterator[DemoCloud]:
+    with tencent.running(tmp_path) as cloud:
+        monkeypatch.setenv("DEMO_TENCENT_SECRET_KEY", cloud.account.secret_key)
+        monkeypatch.setenv("DEMO_TENCENT_PASSWORD", cloud.account.personal_password)
+        settings.TENCENT_ENDPOINT = cloud.api_url
+        yield cloud
+        assert cloud.unexpected == []
+
+
+def test_the_demo_ends_with_every_image_scanned_once_and_a_second_start_finds_it_so(
+    server: DemoServer,
+    cloud: DemoCloud,
+    data_dir: Path,
+    database: object,
+    account: None,
+    workers: None,
+    licenses: None,
 ) -> None:
-    told = run("demo", "--registry", server.url)
+    told = run("demo", "--registry", server.url, "--cloud")
     images = Image.objects.filter(tags__isnull=False).distinct()
     statuses = [image.scan_status for image in images]
     assert statuses.count(ScanStatus.EXCEPTION) == 1
     assert statuses.count(ScanStatus.SCANNED) == len(statuses) - 1 >= 14
-    assert "shop/api:2.3.0" in told
+    rows = {line.split()[0]: line for line in told.splitlines() if line}
+    for name in ("shop/api:2.3.0", "base/os/debian:12", "shop/web:1.2.0", "demo-user/alpine:3.18"):
+        assert " Scanned " in rows[name]
     assert "IMG_DIGEST" in told
+    kinds = Registry.objects.order_by("kind").values_list("kind", flat=True)
+    assert list(kinds) == [RegistryKind.CCR, RegistryKind.HARBOR, RegistryKind.TCR, RegistryKind.TCR]
+    shared = images.filter(tags__repository_name__in=("library/debian", "base/os/debian", "demo-user/debian"))
+    assert Scan.objects.filter(image=shared.get()).count() == 1
     assert_invariants()
     scans = Scan.objects.filter(state=State.SUCCEEDED).count()
-    run("demo", "--registry", server.url)
-    assert Registry.objects.count() == 1
+    run("demo", "--registry", server.url, "--cloud")
+    assert Registry.objects.count() == 4
     assert Scan.objects.filter(state=State.SUCCEEDED).count() == scans
+
+
+def test_a_demo_cloud_that_cannot_be_listed_is_told_with_its_code(
+    server: DemoServer, cloud: DemoCloud, data_dir: Path, account: None, transactional_db: None
+) -> None:
+    cloud.content = replace(cloud.content, account=replace(cloud.account, secret_key="another"))
+    with pytest.raises(CommandError, match="REG_AUTH"):
+        run("demo", "--registry", server.url, "--cloud")
+
+
+def test_the_demos_cloud_account_is_the_samples() -> None:
+    assert demo.CLOUD_SECRET_ID == tencent_samples.SECRET_ID
+    assert demo.CLOUD_USER == tencent_samples.UIN
+    content = {tencent_samples.PERSONAL_REGION, "ap-singapore"}
+    assert set(demo.CLOUD_REGIONS) == content
 
 
 @pytest.mark.django_db

@@ -1,4 +1,4 @@
-"""``manage.py demo``: connect the demo registry, list it, license and scan its images, say how it went."""
+"""``manage.py demo``: connect the demo registries, list them, license and scan their images, tell of it."""
 
 import threading
 import time
@@ -10,8 +10,9 @@ from django.core.management.base import BaseCommand, CommandError
 
 from images.models import NEVER, Image, ScanStatus
 from licensing.services import assign
+from repositories.cloud import discover
 from repositories.credentials import Secret
-from repositories.models import Registry, Sync, SyncTrigger, Tag
+from repositories.models import CloudAccount, Health, Registry, Sync, SyncTrigger, Tag
 from repositories.updates import request_sync
 from scanning.models import Category, TaskTrigger
 from scanning.progress import Totals, totals_of
@@ -22,6 +23,9 @@ from tcss.lifecycle import ACTIVE, State
 
 NAME = "Demo registry"
 ACCOUNT = "robot$scanner"
+CLOUD_SECRET_ID = "AKIDdemo"  # noqa: S105 - the name of a key, not the key
+CLOUD_USER = "100000000001"
+CLOUD_REGIONS = ("ap-guangzhou", "ap-singapore")
 CATEGORIES = (Category.VULNERABILITIES, Category.SENSITIVE)
 _LOOK_SECONDS = 0.5
 _BAR_WIDTH = 30
@@ -34,11 +38,17 @@ _Seen = TypeVar("_Seen")
 class Command(BaseCommand):
     """Everything an operator would click to get from an empty console to scanned images."""
 
-    help = "Connect the demo registry, run a data update, license its images and scan them."
+    help = "Connect the demo registries, run a data update, license their images and scan them."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Where the demo registry listens; its secret is DEMO_ROBOT_SECRET, or in DEMO_ROBOT_SECRET_FILE."""
         parser.add_argument("--registry", "--registry-url", dest="address", required=True, metavar="URL")
+        parser.add_argument(
+            "--cloud",
+            action="store_true",
+            help="also the demo Tencent cloud, which TCSS_TENCENT_ENDPOINT leads to; its secrets are "
+            "DEMO_TENCENT_SECRET_KEY and DEMO_TENCENT_PASSWORD",
+        )
         parser.add_argument(
             "--seconds", type=int, default=180, help="give up after so long (default %(default)s)"
         )
@@ -46,9 +56,12 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:  # noqa: ARG002
         """Do it step by step; every step may have been done by an earlier start."""
         self._deadline = time.monotonic() + options["seconds"]
-        registry = self._connect(options["address"].rstrip("/"))
-        self._update(registry)
-        tags = Tag.objects.visible().filter(registry=registry)
+        registries = [self._connect(options["address"].rstrip("/"))]
+        if options["cloud"]:
+            registries += self._connect_cloud()
+        for registry in registries:
+            self._update(registry)
+        tags = Tag.objects.visible().filter(registry__in=registries)
         keys = tags.exclude(image=None).values_list("image_id", flat=True).distinct()
         images = sorted(key for key in keys if key is not None)
         assigned = assign(images, None)
@@ -60,15 +73,10 @@ class Command(BaseCommand):
                 self.style.WARNING(f"{len(assigned.refused)} images got no license: none is left.")
             )
         self._scan(images)
-        self._tell(registry)
+        self._tell(registries)
 
     def _connect(self, address: str) -> Registry:
-        try:
-            secret = Secret.of(environment.secret("DEMO_ROBOT_SECRET"))
-        except SettingError as error:
-            raise CommandError(
-                f"{error}. It is the password of the demo registry's account {ACCOUNT}."
-            ) from error
+        secret = _secret("DEMO_ROBOT_SECRET", f"the password of the demo registry's account {ACCOUNT}")
         registry = Registry.objects.filter(name=NAME).first() or Registry(name=NAME)
         # The port changes where the last one was taken.
         registry.address, registry.username = address, ACCOUNT
@@ -76,6 +84,27 @@ class Command(BaseCommand):
         registry.save()
         self.stdout.write(f"Connected {NAME} at {address}.")
         return registry
+
+    def _connect_cloud(self) -> list[Registry]:
+        account = CloudAccount.objects.filter(secret_id=CLOUD_SECRET_ID).first() or CloudAccount(
+            secret_id=CLOUD_SECRET_ID
+        )
+        account.secret_key = _secret("DEMO_TENCENT_SECRET_KEY", "the key of the demo cloud's account")
+        account.personal_username = CLOUD_USER
+        account.personal_password = _secret("DEMO_TENCENT_PASSWORD", "the account's password at CCR")
+        account.regions = list(CLOUD_REGIONS)
+        account.save()
+        discover(account)
+        account.refresh_from_db()
+        if account.health == Health.FAILING:
+            raise CommandError(
+                f"The demo cloud cannot be listed: {account.health_code} {account.health_reason} "
+                f"{account.health_remedy}"
+            )
+        registries = list(account.registries.order_by("name"))
+        for registry in registries:
+            self.stdout.write(f"Connected {registry.name} at {registry.address}.")
+        return registries
 
     def _update(self, registry: Registry) -> None:
         sync = request_sync(registry, SyncTrigger.COMMAND)
@@ -88,8 +117,8 @@ class Command(BaseCommand):
             look,
             lambda seen: seen.state not in ACTIVE,
             lambda seen: (
-                f"Data update: {seen.repositories_seen} of {seen.repositories_total} repositories, "
-                f"{seen.tags_seen} tags"
+                f"Data update of {registry.name}: {seen.repositories_seen} of {seen.repositories_total} "
+                f"repositories, {seen.tags_seen} tags"
             ),
         )
         if sync.state != State.SUCCEEDED:
@@ -106,7 +135,7 @@ class Command(BaseCommand):
         if not pks:
             self.stdout.write("Every image has been scanned.")
             return
-        task = request_scan(pks, CATEGORIES, TaskTrigger.COMMAND, None, "Every image of the demo registry")
+        task = request_scan(pks, CATEGORIES, TaskTrigger.COMMAND, None, "Every image of the demo registries")
         self._wait(lambda: totals_of([task])[task.pk], lambda seen: seen.is_over, _scan_line)
 
     def _wait(
@@ -126,26 +155,35 @@ class Command(BaseCommand):
                 raise CommandError(f"This took too long and goes on in the background. Last seen: {shown}")
             _PAUSE.wait(_LOOK_SECONDS)
 
-    def _tell(self, registry: Registry) -> None:
-        tags = (
-            Tag.objects.visible()
-            .filter(registry=registry)
-            .exclude(image=None)
-            .select_related("image")
-            .order_by("repository_name", "name")
-        )
-        self.stdout.write("")
-        self.stdout.write(
-            f"{'Image':<44}{'Status':<16}{'Crit':>5}{'High':>6}{'Med':>5}{'Low':>5}{'Secrets':>9}"
-        )
+    def _tell(self, registries: list[Registry]) -> None:
         not_over = 0
-        for tag in tags:
-            if tag.image is None:
-                continue
-            self.stdout.write(_row(f"{tag.repository_name}:{tag.name}", tag.image))
-            not_over += tag.image.scan_status in {ScanStatus.NOT_SCANNED, ScanStatus.SCANNING}
+        for registry in registries:
+            self.stdout.write("")
+            self.stdout.write(
+                f"{registry.name:<44}{'Status':<16}{'Crit':>5}{'High':>6}{'Med':>5}{'Low':>5}{'Secrets':>9}"
+            )
+            tags = (
+                Tag.objects.visible()
+                .filter(registry=registry)
+                .exclude(image=None)
+                .select_related("image")
+                .order_by("repository_name", "name")
+            )
+            for tag in tags:
+                if tag.image is None:
+                    continue
+                self.stdout.write(_row(f"{tag.repository_name}:{tag.name}", tag.image))
+                not_over += tag.image.scan_status in {ScanStatus.NOT_SCANNED, ScanStatus.SCANNING}
         if not_over:
             raise CommandError(f"{not_over} images have not been scanned.")
+
+
+def _secret(variable: str, what: str) -> Secret:
+    """The secret in a variable, or in the file that another one names; raises CommandError."""
+    try:
+        return Secret.of(environment.secret(variable))
+    except SettingError as error:
+        raise CommandError(f"{error}. It is {what}.") from error
 
 
 def _scan_line(totals: Totals) -> str:
