@@ -51,6 +51,8 @@ class ArtifactKind(models.TextChoices):
     CHART = "chart", "Helm chart"
     SIGNATURE = "signature", "Signature"
     SBOM = "sbom", "SBOM"
+    WASM = "wasm", "WebAssembly module"
+    CNAB = "cnab", "CNAB bundle"
     OTHER = "other", "Other artifact"
 
 
@@ -158,6 +160,10 @@ class Manifest(models.Model):
     is_read = models.BooleanField(
         default=False, help_text="Whether its body has been fetched, which is done once."
     )
+    # Why it could not be read when that was last tried; of no meaning once it has been.
+    error_code = models.CharField(max_length=32, blank=True)
+    error_reason = models.CharField(max_length=500, blank=True)
+    error_remedy = models.CharField(max_length=500, blank=True)
     first_seen_at = models.DateTimeField(db_default=Now(), editable=False)
 
     def __str__(self) -> str:

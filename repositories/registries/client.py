@@ -10,7 +10,13 @@ from urllib.parse import urlencode
 
 from repositories.registries.answers import MalformedError, parse_json
 from repositories.registries.connection import Connection
-from repositories.registries.failures import BadAnswerError, CannotPullError, NotTrustedError, TryLaterError
+from repositories.registries.failures import (
+    BadAnswerError,
+    CannotPullError,
+    NotTrustedError,
+    TooLargeError,
+    TryLaterError,
+)
 from repositories.registries.pace import LONGEST_PAUSE_SECONDS, Turn
 from repositories.registries.statuses import (
     WEB_PAGE,
@@ -107,7 +113,7 @@ class RegistryHTTP:
                 if attempt == self.tries or error.retry_after > LONGEST_PAUSE_SECONDS:
                     raise
                 self.pause(attempt, at_least=error.retry_after)
-            except CannotPullError:
+            except (CannotPullError, TooLargeError):
                 raise
             except BadAnswerError as error:
                 if attempt >= min(self.tries, _TRIES_OF_BAD_ANSWERS) or error.status is not None:
@@ -130,7 +136,7 @@ def read_json(reply: Reply, *, limit: int) -> JSONAnswer:
     except OutboundError as error:
         if error.code != "IMG_TOO_LARGE":
             raise
-        raise BadAnswerError("REG_PROTOCOL", error.reason, error.remedy) from None
+        raise TooLargeError("REG_PROTOCOL", error.reason, error.remedy) from None
     if "html" in reply.header("Content-Type").lower() or body.lstrip()[:1] == b"<":
         raise BadAnswerError("REG_PROTOCOL", WEB_PAGE, WEB_PAGE_REMEDY)
     try:

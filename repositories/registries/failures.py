@@ -55,6 +55,10 @@ class BadAnswerError(RegistryError):
     default_remedy = "Check that the address is that of the registry itself, and look at its log."
 
 
+class TooLargeError(BadAnswerError):
+    """The answer is longer than such an answer may be; a smaller part of it may be asked for."""
+
+
 class ListingCutError(BadAnswerError):
     """A listing was ended by us because it did not end by itself."""
 

@@ -1,6 +1,7 @@
 """Harbor 2.x: projects, repositories and artifacts by its API, and the connection test."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from urllib.parse import quote
 
 from images.digests import is_signature_tag, parse_digest, parse_repository, parse_tag
@@ -8,6 +9,7 @@ from repositories.registries import connection_test
 from repositories.registries.answers import MalformedError, as_list, as_mapping, moment, size, text
 from repositories.registries.client import TRIES, JSONAnswer, RegistryHTTP
 from repositories.registries.connection import Connection
+from repositories.registries.failures import TooLargeError, TryLaterError
 from repositories.registries.harbor_identity import API_2, log_in, require_harbor_2
 from repositories.registries.manifests import IMAGE_CONFIGS, INDEX_TYPES
 from repositories.registries.paging import walk
@@ -21,15 +23,16 @@ from repositories.registries.protocol import (
 )
 from tcss.outbound_sockets import Limits
 
-TAGS_OF_ONE_ARTIFACT = 20_000
+# Of one artifact, as its row of a listing shows them; how many there really are is said page by page.
+TAGS_IN_A_ROW = 100_000
 _ARTIFACT_QUERY = {
-    "with_tag": "true",
     "with_accessory": "true",
     "with_label": "false",
     "with_scan_overview": "false",
-    "with_signature": "false",
     "with_immutable_status": "false",
 }
+_WASM_CONFIG = "application/vnd.wasm.config.v1+json"
+_GATEWAY_TIMEOUT = 504
 
 
 def encode(name: str) -> str:
@@ -61,9 +64,26 @@ class HarborV2:
         """Every artifact of a repository, and what is attached to it, such as signatures."""
         name = repository.name.removeprefix(f"{repository.namespace}/")
         path = f"/projects/{encode(repository.namespace)}/repositories/{encode(name)}/artifacts"
-        for artifact, attached in walk(lambda page: self._get(path, {**_ARTIFACT_QUERY, **page}), _artifact):
-            yield artifact
-            yield from attached
+        try:
+            for artifact, attached in self._artifacts(path, with_tag="true"):
+                yield artifact
+                yield from attached
+        except (TooLargeError, TryLaterError) as error:
+            # Some artifact has so many tags that a page with it is too much, for Harbor or for us.
+            if isinstance(error, TryLaterError) and error.status != _GATEWAY_TIMEOUT:
+                raise
+            for artifact, attached in self._artifacts(path, with_tag="false"):
+                tags = self._tags(path, artifact.digest)
+                yield replace(artifact, tags=tags, kind=_attached_kind(tags) or artifact.kind)
+                yield from attached
+
+    def _artifacts(self, path: str, *, with_tag: str) -> Iterator[tuple[ArtifactItem, list[ArtifactItem]]]:
+        query = {**_ARTIFACT_QUERY, "with_tag": with_tag}
+        yield from walk(lambda page: self._get(path, {**page, **query}), _artifact)
+
+    def _tags(self, path: str, digest: str) -> tuple[TagItem, ...]:
+        """All tags of one artifact, which have pages of their own."""
+        return tuple(walk(lambda page: self._get(f"{path}/{digest}/tags", page), _named_tag))
 
     def check(self) -> CheckReport:
         """Try the connection step by step."""
@@ -113,7 +133,7 @@ def _artifact(entry: Mapping[str, object]) -> tuple[str, tuple[ArtifactItem, lis
         digest=digest,
         media_type=media_type,
         manifest_media_type=manifest_media_type,
-        kind=_kind(text(entry, "type"), media_type, manifest_media_type, tags),
+        kind=_attached_kind(tags) or _kind(text(entry, "type"), media_type, manifest_media_type),
         size=size(entry, "size"),
         pushed_at=moment(entry, "push_time"),
         tags=tags,
@@ -125,9 +145,17 @@ def _artifact(entry: Mapping[str, object]) -> tuple[str, tuple[ArtifactItem, lis
 
 
 def _tags(entry: Mapping[str, object]) -> Iterator[TagItem]:
-    for each in as_list(entry.get("tags"), limit=TAGS_OF_ONE_ARTIFACT):
-        tag = as_mapping(each)
-        yield TagItem(parse_tag(tag.get("name")), moment(tag, "push_time"))
+    for each in as_list(entry.get("tags"), limit=TAGS_IN_A_ROW):
+        yield _tag(as_mapping(each))
+
+
+def _tag(tag: Mapping[str, object]) -> TagItem:
+    return TagItem(parse_tag(tag.get("name")), moment(tag, "push_time"))
+
+
+def _named_tag(tag: Mapping[str, object]) -> tuple[str, TagItem]:
+    item = _tag(tag)
+    return item.name, item
 
 
 def _word(attributes: Mapping[str, object], key: str) -> str:
@@ -135,12 +163,19 @@ def _word(attributes: Mapping[str, object], key: str) -> str:
     return value if isinstance(value, str) and len(value) <= 64 else ""
 
 
-def _kind(type_: str, media_type: str, manifest_media_type: str, tags: tuple[TagItem, ...]) -> Kind:
-    """What an artifact is; before Harbor 2.5 a cosign signature looks like an image, but for its tag."""
-    if tags and all(is_signature_tag(tag.name) for tag in tags):
-        return Kind.SBOM if all(tag.name.endswith(".sbom") for tag in tags) else Kind.SIGNATURE
-    if type_ in {"CHART", "SBOM"}:
+def _attached_kind(tags: tuple[TagItem, ...]) -> Kind | None:
+    """Before Harbor 2.5 what cosign attaches looks like an image, but for its tags."""
+    if not tags or not all(is_signature_tag(tag.name) for tag in tags):
+        return None
+    return Kind.SBOM if all(tag.name.endswith(".sbom") for tag in tags) else Kind.SIGNATURE
+
+
+def _kind(type_: str, media_type: str, manifest_media_type: str) -> Kind:
+    """What an artifact is by Harbor's word for it and by its media types."""
+    if type_ in {"CHART", "SBOM", "WASM", "CNAB"}:
         return Kind(type_.lower())
+    if media_type == _WASM_CONFIG:
+        return Kind.WASM
     if type_ != "IMAGE":
         return Kind.OTHER
     if manifest_media_type in INDEX_TYPES:

@@ -22,6 +22,8 @@ class Kind(StrEnum):
     CHART = "chart"
     SIGNATURE = "signature"
     SBOM = "sbom"
+    WASM = "wasm"
+    CNAB = "cnab"
     OTHER = "other"
 
 
