@@ -12,7 +12,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
-from images.listing import Listing
+from images.listing import Listing, shown
 from images.models import Image
 from images.selection import select
 from licensing.listing import usage
@@ -257,6 +257,20 @@ def test_a_removed_image_version_is_in_no_list(registry: Registry, gone: Tag, ta
     assert (row.image_count, row.missing_count) == (len(tags) - 1, 0)
 
 
+@pytest.mark.parametrize(("query", "index"), [("", "tag_by_pushed"), ("sort=name", "tag_by_name")])
+def test_removed_image_versions_do_not_lie_in_the_lists_way(
+    registry: Registry, tags: list[Tag], query: str, index: str
+) -> None:
+    listing = Listing(QueryDict(query), registries=[registry])
+    page = shown(listing.order.rows(listing.found, 0, backwards=False))[:50]
+    with connection.cursor() as cursor:
+        # Of ten rows the planner would make no use of an index.
+        cursor.execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_sort = off")
+        cursor.execute("SELECT indexdef FROM pg_indexes WHERE indexname = %s", [index])
+        assert "removed_at IS NULL" in cursor.fetchone()[0]
+    assert index in page.explain()
+
+
 def test_no_page_knows_a_removed_image_version(operator: Client, gone: Tag) -> None:
     for name in ("detail", "status", "vulnerabilities", "malware", "sensitive", "packages", "history"):
         assert operator.get(reverse(f"images:image-{name}", args=[gone.pk])).status_code == 404, name
@@ -339,6 +353,8 @@ def test_the_page_says_what_is_held_and_takes_the_confirmation(
     confirm = reverse("repositories:registry-confirm-removal", args=[registry.pk])
     assert "gone from the registry" not in operator.get(address).content.decode()
     complete_update(registry, missed=tags[:5], hours_ago=2)
+    in_the_list = operator.get(reverse("repositories:registry-list")).content.decode()
+    assert "5 images gone from the registry at once; nothing was removed" in in_the_list
     sentence = "5 images are gone from the registry at once; nothing was removed."
     assert sentence in operator.get(address).content.decode()
     assert confirm not in viewer.get(address).content.decode()
@@ -353,7 +369,10 @@ def test_the_page_says_what_is_held_and_takes_the_confirmation(
 def test_the_row_says_that_it_was_not_in_the_last_data_update(
     viewer: Client, registry: Registry, tags: list[Tag]
 ) -> None:
-    badge = "Not in the last data update</span>"
-    assert badge not in viewer.get(reverse("images:image-list")).content.decode()
+    badge, details = "Not in the last data update</span>", "Not in the last data update;"
+    listed, detail = reverse("images:image-list"), reverse("images:image-detail", args=[tags[0].pk])
+    assert badge not in viewer.get(listed).content.decode()
+    assert details not in viewer.get(detail).content.decode()
     Tag.objects.filter(pk=tags[0].pk).update(missing_since=timezone.now())
-    assert badge in viewer.get(reverse("images:image-list")).content.decode()
+    assert badge in viewer.get(listed).content.decode()
+    assert details in viewer.get(detail).content.decode()
