@@ -56,7 +56,7 @@ def _pages(count: int, size: int = 10) -> list[Fault]:
             match=rf"{WEB_LIST}.*[?&]page={number}(&|$)",
             times=None,
             body=page(number),
-            headers={"X-Total-Count": str(count * size)},
+            headers={"X-Total-Count": str(count * 100)},
         )
         for number in range(1, count + 1)
     ]
@@ -77,7 +77,7 @@ def _artifact(number: int) -> dict[str, object]:
 
 def _page_seven_fails() -> Sequence[Fault]:
     match = rf"{WEB_LIST}.*[?&]page=7(&|$)"
-    return [Fault(match=match, times=None, status=500, body=GATEWAY_PAGE), *_pages(12, size=100)]
+    return [Fault(match=match, times=None, status=500, body=GATEWAY_PAGE), *_pages(12)]
 
 
 def _endless_pages() -> Sequence[Fault]:

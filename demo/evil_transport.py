@@ -142,7 +142,7 @@ TRANSPORT = [
         "C-R16",
         "location-with-line-end",
         "A Location with a line end in it.",
-        b"HTTP/1.1 307 X\r\nContent-Length: 0\r\nLocation: https://a.example/\rX-Evil: 1\r\n\r\n",
+        b"HTTP/1.1 307 X\r\nContent-Length: 0\r\nLocation: https://a.example/\r\n X-Evil: 1\r\n\r\n",
         match=WEB_BLOBS,
     ),
     on_the_wire(
@@ -156,6 +156,6 @@ TRANSPORT = [
         "C-R16",
         "realm-with-line-end",
         "A realm with a line end in it.",
-        b'WWW-Authenticate: Bearer realm="http://a.example/\r\nX-Evil: 1",service="x"',
+        b'WWW-Authenticate: Bearer realm="http://a.example/\r\n X-Evil: 1",service="x"',
     ),
 ]

@@ -127,13 +127,19 @@ class Reply:
             try:
                 chunk = next(chunks, None)
             except (OSError, ValueError, http.client.HTTPException, urllib3.exceptions.HTTPError) as error:
-                raise classify(error) from None
+                raise self._failure(error, limit) from None
             if chunk is None:
                 return
             received += len(chunk)
             if received > limit:
                 raise OutboundError("IMG_TOO_LARGE")
             yield chunk
+
+    def _failure(self, error: BaseException, limit: int) -> OutboundError:
+        """The failure behind an error; a chunk announced as larger than all may be did not end too early."""
+        announced = getattr(self._response, "chunk_left", None) or 0
+        failure = classify(error)
+        return OutboundError("REG_PROTOCOL") if failure.is_passing and announced > limit else failure
 
     def read(self, limit: int) -> bytes:
         """The whole body; raises OutboundError, IMG_TOO_LARGE beyond ``limit`` bytes."""
@@ -182,7 +188,8 @@ class OutboundSession:
     def _send(
         self, method: str, url: str, headers: dict[str, str] | None, body: bytes | None, limits: Limits
     ) -> Iterator[Reply]:
-        mark = _budget.set(Budget(limits, self._alive))
+        budget = Budget(limits, self._alive)
+        mark = _budget.set(budget)
         try:
             response = self._pools.urlopen(
                 method,
@@ -195,11 +202,20 @@ class OutboundSession:
                 redirect=False,
                 retries=False,
             )
-        except (OSError, ValueError, http.client.HTTPException, urllib3.exceptions.HTTPError) as error:
+        except (
+            OSError,
+            OutboundError,
+            ValueError,
+            http.client.HTTPException,
+            urllib3.exceptions.HTTPError,
+        ) as error:
             # The original holds the request, and with it the password.
-            raise classify(error) from None
+            failure = classify(error)
+            # Nothing that is asked for was in it yet.
+            raise OutboundError("REG_PROTOCOL") if failure.code == "IMG_TOO_LARGE" else failure from None
         finally:
             _budget.reset(mark)
+        budget.begin_body()
         try:
             yield Reply(response.status, response)
         finally:

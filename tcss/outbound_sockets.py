@@ -48,7 +48,7 @@ class Budget:
         self.limits = limits
         self._alive = alive
         self._end = time.monotonic() + limits.total
-        self._left = limits.body + _HEADERS_BYTES
+        self._left = _HEADERS_BYTES
         self._window_start = time.monotonic()
         self._window_bytes = 0
 
@@ -59,6 +59,10 @@ class Budget:
         if left <= 0:
             raise OutboundError("REG_TIMEOUT")
         return min(left, _SLICE_SECONDS)
+
+    def begin_body(self) -> None:
+        """The headers have come: from here on the body may."""
+        self._left += self.limits.body
 
     def take(self, count: int) -> None:
         """Count received bytes; raises OutboundError when they are too many or come too slowly."""

@@ -114,7 +114,7 @@ class DistributionClient:
     ) -> Iterator[bytes]:
         """The bytes from ``position`` to the end of the blob or of the connection, whichever comes first.
 
-        Without ``in_part`` the whole is asked for and its beginning passed over: not every server can do parts.
+        Without ``in_part`` the whole is asked for and its beginning passed over; a server may know no parts.
         """
         headers = {"Range": f"bytes={position}-"} if position and in_part else {}
         limits = Limits(total=BLOB_SECONDS, body=size + MANIFEST_BYTES)

@@ -19,6 +19,7 @@ from tcss.outbound_addresses import origin_of
 
 # A name is looked for at its beginning only: read anew from every letter, 64 KB of them take a minute.
 _PARAMETER = re.compile(r'(?<![A-Za-z0-9_-])([A-Za-z][A-Za-z0-9_-]*)="([^"\\]{0,2048})"')
+_SCHEME = re.compile(r"(?:^|,)\s*(Bearer|Basic)(?=[\s,]|$)", re.IGNORECASE)
 _TOKEN = re.compile(r"[\x21-\x7e]{1,65536}\Z")
 TOKEN_ANSWER_BYTES = 2**20
 _DEFAULT_LIFE_SECONDS = 60
@@ -28,6 +29,13 @@ _MARGIN_SECONDS = 10
 # A registry may have tens of thousands of repositories; each is read for a while and then no more.
 _TOKENS_KEPT = 256
 _TURNS = 16
+
+
+def _offered(challenge: str) -> dict[str, str]:
+    """The ways to log in that a 401 offers and that we speak, each with the text of its parameters."""
+    found = list(_SCHEME.finditer(challenge))
+    ends = [*(match.start() for match in found), len(challenge)][1:]
+    return {match[1].lower(): challenge[match.end() : end] for match, end in zip(found, ends, strict=True)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,17 +98,25 @@ class Tokens:
             return True
         if not sent and (self._basic or self._service is not None):
             return True
-        scheme, _, rest = challenge.strip().partition(" ")
-        if scheme.lower() == "bearer" and self._service is None:
-            parameters = {key.lower(): value for key, value in _PARAMETER.findall(rest)}
+        offered = _offered(challenge)
+        if "bearer" in offered and self._service is None:
+            parameters = {key.lower(): value for key, value in _PARAMETER.findall(offered["bearer"])}
             self._service = self._checked(parameters.get("realm", "")), parameters.get("service", "")
             return True
-        if scheme.lower() == "basic" and not self._basic and self._service is None:
+        if "basic" in offered and not self._basic and self._service is None:
             self._basic = True
             return True
+        if not sent:
+            raise BadAnswerError(
+                "REG_PROTOCOL",
+                "The registry asks for a way to log in that this console does not speak.",
+                "Let the registry take a username and password, or tokens, from API clients.",
+            )
         return False
 
     def _checked(self, realm: str) -> str:
+        if not realm:
+            raise BadAnswerError("REG_PROTOCOL", "The registry does not say where its token service is.")
         if origin_of(realm) != self._http.origin:
             raise BadAnswerError(
                 "REG_PROTOCOL",
