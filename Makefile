@@ -15,7 +15,7 @@ help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 	@echo "  TCSS_PORT (8000), TCSS_DATA_DIR (.data) and TCSS_ADMIN_PASSWORD may be set; .env.example has the rest."
 
-demo: runtime ## The console with a demo registry, its images synced and scanned
+demo: runtime ## The console with demo registries, their images synced and scanned
 	@exec $(BIN)/python -m tcss.embedded demo
 
 run: runtime ## The console, empty

@@ -17,7 +17,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tcss.embedded", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
     verbs.add_parser("run", help="run the console")
-    verbs.add_parser("demo", help="run the console with a demo registry whose images are scanned")
+    verbs.add_parser("demo", help="run the console with demo registries whose images are scanned")
     services = verbs.add_parser("services", help="run PostgreSQL and Valkey alone, and print their addresses")
     services.add_argument("directory", type=Path, help="where they keep their data")
     chosen = parser.parse_args(arguments)
