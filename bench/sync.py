@@ -136,9 +136,9 @@ def rows_written(url: str) -> int:
 
 def update(face: str, url: str) -> dict[str, Any]:
     """Run one data update; what it took."""
-    command = [sys.executable, *os.environ.get("BENCH_PYTHON", "").split(), "-m", "bench.update", face, url]
+    command = [*os.environ.get("BENCH_WRAP", "").split(), sys.executable, "-m", "bench.update", face, url]
     ran = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
-    found: dict[str, Any] = json.loads(ran.stdout.splitlines()[-1])
+    found: dict[str, Any] = json.loads(next(line for line in ran.stdout.splitlines() if line.startswith("{")))
     if found["state"] != "succeeded":
         raise RuntimeError(f"the data update ended as {found['state']}: {found['reason']}")
     return found

@@ -31,6 +31,7 @@ from repositories.sync_tags import RepositoryTags, known_tags, mark_missing
 from repositories.updates import RUN_SYNC
 from tcss.bell import ring
 from tcss.lifecycle import CancelRequestedError, Failure, LostLeaseError, State, held
+from tcss.stopping import WorkerStopsError
 
 log = logging.getLogger(__name__)
 
@@ -67,8 +68,8 @@ def run(sync_id: int) -> None:
     except CancelRequestedError:
         Sync.objects.end(sync.pk, fence=sync.fence, state=State.CANCELLED, stage="")
         log.info("A data update was cancelled", extra=extra)
-    except SettingsChangedError:
-        log.info("A data update begins anew with changed settings", extra=extra)
+    except (SettingsChangedError, WorkerStopsError) as cause:
+        log.info("A data update begins anew", extra={**extra, "cause": type(cause).__name__})
         if Sync.objects.postpone(sync.pk, fence=sync.fence, stage=""):
             ring(RUN_SYNC, sync.pk)
     except TryLaterError as error:
@@ -244,7 +245,7 @@ class _Update:
         works = self._works()
         under_way = 0
         is_all = False
-        while under_way or not is_all or not self._intake.is_empty:
+        while True:
             while not is_all and under_way < self._ahead:
                 work = next(works, None) if self._goes_on() else None
                 if work is None:
@@ -253,12 +254,14 @@ class _Update:
                 self._hold.stage = f"Listing images of {work.item.name}"
                 self._listing.start(work, _lazily(self._adapter.list_artifacts, work.item), _weigh)
                 under_way += 1
-            piece = self._next()
-            if piece is None or (is_all and not under_way):
+            if is_all and not under_way:
                 self._intake.flush()
+                if self._intake.is_empty:
+                    break
+            piece = self._next()
             if piece is None:
-                continue
-            if isinstance(piece.key, Work):
+                self._intake.flush()
+            elif isinstance(piece.key, Work):
                 under_way -= piece.is_last
                 self._intake.add(piece.key, piece)
             else:

@@ -17,8 +17,8 @@ def insert(
     """Insert rows of these fields; the other fields get their defaults.
 
     A row that is there already is left as it is, or gets the fields ``update`` where they are given; ``key``
-    are then the fields of the unique constraint by which it is found. A foreign key's value is the other's key,
-    that of a JSON field its text.
+    are then the fields of the unique constraint by which it is found. A foreign key's value is the other's
+    key, that of a JSON field its text.
     """
     columns: list[tuple[object, ...]] = list(zip(*rows, strict=True))
     if not columns:
