@@ -11,6 +11,7 @@ from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 from django_htmx.http import HttpResponseClientRedirect
 
+from repositories.cloud import ask_update_of_built_in
 from repositories.connections import test_connection
 from repositories.forms import NAME_TAKEN, RegistryForm
 from repositories.listing import RegistryRow, history, holdings, registry_rows
@@ -196,8 +197,9 @@ def _told(count: int, registry: Registry) -> str:
 @require_POST
 @permission_needed("repositories.add_sync")
 def registry_sync_all(request: Request) -> HttpResponse:
-    """Begin a data update of every image repository."""
+    """Begin a data update of every image repository, and look for new ones of the cloud accounts."""
     for registry in Registry.objects.order_by("name"):
         request_sync(registry, SyncTrigger.MANUAL, request.user)
+    ask_update_of_built_in()
     messages.info(request, "The data update of all image repositories has begun.")
     return see_other(request, reverse(LIST), within=reverse("images:image-list"))

@@ -15,6 +15,7 @@ from demo.tencent import DemoCloud
 from demo.tencent_model import CloudContent
 from repositories.credentials import Secret
 from repositories.models import CloudAccount, Registry
+from repositories.registries import tencent_api
 
 
 @pytest.fixture(scope="session")
@@ -79,13 +80,18 @@ def cloud(cloud_content: tuple[Path, CloudContent]) -> Iterator[DemoCloud]:
 
 
 @pytest.fixture
-def cloud_account(db: None, cloud: DemoCloud, settings: Settings) -> CloudAccount:
+def cloud_account(
+    db: None, cloud: DemoCloud, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> CloudAccount:
     """The demo cloud's account, entered with all it has, and the console pointed at that cloud."""
     settings.TENCENT_ENDPOINT = cloud.api_url
+    # Every test's cloud is another; the account is the same.
+    monkeypatch.setattr(tencent_api, "_rates", {})
     known = cloud.account
     return CloudAccount.objects.create(
         secret_id=known.secret_id,
         secret_key=Secret.of(known.secret_key),
         personal_username=known.uin,
         personal_password=Secret.of(known.personal_password),
+        regions=["ap-guangzhou", "ap-singapore"],
     )
