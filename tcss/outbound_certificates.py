@@ -45,4 +45,4 @@ def _sentence(certificate: x509.Certificate, now: datetime) -> str:
 
 
 def _written(moment: datetime) -> str:
-    return f"{moment.day} {moment:%B %Y, %H:%M} UTC"
+    return f"{moment:%Y-%m-%d %H:%M} UTC"
