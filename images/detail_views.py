@@ -9,7 +9,7 @@ from django.views.decorators.http import require_safe
 
 from images.forms import FindingForm
 from images.listing import Row, active_scans, shown
-from images.models import Image
+from images.models import ArtifactKind, Image, Manifest, Platform
 from repositories.models import Tag
 from scanning.findings import (
     category_results,
@@ -27,6 +27,7 @@ from tcss.http import Request, render_page
 
 # Other names of the same content that are told one by one.
 _MAX_NAMES = 50
+_MAX_PLATFORMS = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,9 @@ def overview(request: Request, tag_pk: int) -> HttpResponse:
         context["results"] = category_results(image).values()
         context["names"] = names.order_by("repository_name", "name", "pk")[: _MAX_NAMES + 1]
         context["max_names"] = _MAX_NAMES
+        if row.tag.manifest.kind == ArtifactKind.INDEX:
+            platforms = _platforms(row.tag)
+            context["platforms"] = [one for one in platforms if one.manifest.image_id != row.tag.image_id]
     return _render(request, row, context)
 
 
@@ -131,6 +135,19 @@ def _row(tag_pk: int) -> Row:
     return Row(tag, active_scans([tag]).get(tag.image_id or 0))
 
 
+def _platforms(tag: Tag) -> list[Platform]:
+    """The platforms of a multi-platform image, without what a build tool noted beside them."""
+    platforms = Platform.objects.filter(index=tag.manifest).exclude(manifest__kind=ArtifactKind.OTHER)
+    return list(platforms.select_related("manifest").order_by("pk")[:_MAX_PLATFORMS])
+
+
+def _unread(tag: Tag) -> Manifest | None:
+    """The manifest whose reading failed, because of which nothing is known of the content."""
+    if not tag.manifest.is_read:
+        return tag.manifest if tag.manifest.error_code else None
+    return next((one.manifest for one in _platforms(tag) if one.manifest.error_code), None)
+
+
 def _findings(request: Request, image: Image, category: Category, found: Page[Any]) -> dict[str, Any]:
     return {
         "found": found,
@@ -157,6 +174,8 @@ def _steps(query: QueryDict, page: Page[Any]) -> _Steps:
 
 def _render(request: Request, row: Row, context: dict[str, Any]) -> HttpResponse:
     template = f"images/tabs/{context['tab']}.html"
+    if row.tag.image is None:
+        context["unread"] = _unread(row.tag)
     return render_page(
         request,
         "images/detail.html",

@@ -4,13 +4,15 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from django.conf import settings
+
 from images.models import ArtifactKind, Manifest, Platform
 from images.services import ReadManifest, record_manifests
 from repositories.registries.failures import AccessRefusedError, RegistryError
 from repositories.registries.protocol import ArtifactItem, Kind, ManifestBody, PlatformItem, PullClient
+from tcss.environment import Platform as PlatformSetting
 from tcss.text import clean_text
 
-DEFAULT_PLATFORM = ("linux", "amd64")
 CONFIG_BYTES = 8 * 2**20
 READABLE = frozenset({Kind.IMAGE, Kind.INDEX})
 # What a body takes beside its bytes, roughly.
@@ -54,13 +56,15 @@ class ManifestRow(NamedTuple):
 
 
 def choose_platform(platforms: Sequence[PlatformItem]) -> PlatformItem | None:
-    """The platform of an index that stands for it: linux/amd64, else another linux one, else the first."""
+    """The platform of an index that stands for it: the one set, else one of its system, else the first."""
     real = [platform for platform in platforms if not platform.is_attestation]
-    return min(real, key=lambda platform: _rank(platform.os, platform.architecture), default=None)
+    return min(real, key=lambda one: _rank(one.os, one.architecture, one.variant), default=None)
 
 
-def _rank(os: str, architecture: str) -> tuple[bool, bool]:
-    return ((os, architecture) != DEFAULT_PLATFORM, os != DEFAULT_PLATFORM[0])
+def _rank(os: str, architecture: str, variant: str) -> tuple[bool, bool, bool]:
+    wanted: PlatformSetting = settings.PLATFORM
+    other_variant = bool(wanted.variant) and variant != wanted.variant
+    return ((os, architecture) != (wanted.os, wanted.architecture), os != wanted.os, other_variant)
 
 
 def read_contents(
@@ -110,15 +114,45 @@ def with_index_images(rows: dict[str, ManifestRow]) -> dict[str, ManifestRow]:
     if not indexes:
         return rows
     platforms = Platform.objects.filter(index__in=indexes, manifest__image__isnull=False).order_by("pk")
-    chosen: dict[int, tuple[tuple[bool, bool], int]] = {}
-    for index, os, architecture, image in platforms.values_list(
-        "index_id", "os", "architecture", "manifest__image_id"
+    chosen: dict[int, tuple[tuple[bool, bool, bool], int]] = {}
+    for index, os, architecture, variant, image in platforms.values_list(
+        "index_id", "os", "architecture", "variant", "manifest__image_id"
     ):
-        rank = _rank(os, architecture)
+        rank = _rank(os, architecture, variant)
         if index not in chosen or rank < chosen[index][0]:
             chosen[index] = (rank, image)
     images = {indexes[index]: image for index, (_, image) in chosen.items()}
     return {digest: row._replace(image_id=images.get(digest, row.image_id)) for digest, row in rows.items()}
+
+
+def unread_platforms(rows: Mapping[str, ManifestRow]) -> dict[str, str]:
+    """For indexes that were read: the platform that should stand for each, where that was not read itself."""
+    indexes = {row.pk: digest for digest, row in rows.items() if row.kind == ArtifactKind.INDEX}
+    if not indexes:
+        return {}
+    platforms = Platform.objects.filter(index__in=indexes).exclude(manifest__kind=ArtifactKind.OTHER)
+    chosen: dict[int, tuple[tuple[bool, bool, bool], str, bool]] = {}
+    for index, os, architecture, variant, digest, is_read in platforms.order_by("pk").values_list(
+        "index_id", "os", "architecture", "variant", "manifest__digest", "manifest__is_read"
+    ):
+        rank = _rank(os, architecture, variant)
+        if index not in chosen or rank < chosen[index][0]:
+            chosen[index] = (rank, digest, is_read)
+    return {indexes[index]: digest for index, (_, digest, is_read) in chosen.items() if not is_read}
+
+
+def note_problems(problems: Mapping[str, RegistryError]) -> list[str]:
+    """Keep why manifests could not be read; the digests of those that have a row to keep it in."""
+    known = list(Manifest.objects.filter(digest__in=problems).values_list("digest", flat=True))
+    for digest in sorted(known):
+        error = problems[digest]
+        fields = {
+            "error_code": clean_text(error.code, 32),
+            "error_reason": clean_text(error.reason, 500),
+            "error_remedy": clean_text(error.remedy, 500),
+        }
+        Manifest.objects.filter(digest=digest, is_read=False).exclude(**fields).update(**fields)
+    return known
 
 
 def create_missing(artifacts: Mapping[str, ArtifactItem]) -> None:

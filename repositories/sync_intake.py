@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from images.models import Manifest
+from images.models import ArtifactKind, Manifest
 from repositories.models import Repository, RepositoryHint
 from repositories.reading import Lane, Piece
 from repositories.registries.failures import NotThereError, RegistryError
@@ -22,8 +22,10 @@ from repositories.sync_contents import (
     is_refusal,
     known_manifests,
     listed_row,
+    note_problems,
     read_contents,
     record,
+    unread_platforms,
     with_index_images,
 )
 from repositories.sync_hold import Hold
@@ -128,6 +130,8 @@ class Intake:
         self._rows: dict[str, Manifest] = {}
         self._finished: list[Work] = []
         self._refusals: dict[str, RegistryError] = {}
+        # Why manifests could not be read, until that is written.
+        self._problems: dict[str, RegistryError] = {}
 
     @property
     def is_empty(self) -> bool:
@@ -199,6 +203,13 @@ class Intake:
                 if artifact.kind in READABLE and not (row and row.is_read):
                     self._rows[artifact.digest] = listed_row(artifact, row)
                     wanted[part.work.item.name].append(artifact.digest)
+        platforms = unread_platforms({digest: row for digest, row in known.items() if row.is_read})
+        for part in parts:
+            for artifact, _ in part.unsettled:
+                if artifact.digest in platforms:
+                    child = platforms[artifact.digest]
+                    self._rows.setdefault(child, Manifest(digest=child, kind=ArtifactKind.IMAGE))
+                    wanted[part.work.item.name].append(child)
         for repository, digests in wanted.items():
             self._want(batch, repository, digests)
         if not batch.reading:
@@ -229,16 +240,20 @@ class Intake:
 
     def _missed(self, one: Unread, repository: str) -> list[_Batch]:
         """The batches that go on without a manifest; others try another repository that has it too."""
-        self._listed.note_unread(one.error)
+        waiting = self._wanted.pop(one.digest)
+        # A proxy cache has an index before it has its platforms: that is how it is, and no error.
+        is_platform = not any(one.digest in batch.artifacts for batch, _ in waiting)
+        if not (is_platform and isinstance(one.error, NotThereError)):
+            self._listed.note_unread(one.error)
         if is_refusal(one.error):
             self._refusals.setdefault(repository, one.error)
-        waiting = self._wanted.pop(one.digest)
         others = [(batch, name) for batch, name in waiting if name != repository]
         if others:
             self._wanted[one.digest] = others
             self._read(others[0][1], [one.digest])
         else:
             del self._rows[one.digest]
+            self._problems[one.digest] = one.error
         return [batch for batch, name in waiting if name == repository]
 
     def _want_platforms(self, found: Iterable[Found]) -> None:
@@ -274,6 +289,9 @@ class Intake:
         if missing:
             create_missing(missing)
             rows |= known_manifests(missing)
+        if self._problems:
+            for digest in note_problems(self._problems):
+                del self._problems[digest]
         rows = with_index_images(rows)
         works = list(dict.fromkeys(part.work for part in batch.parts))
         create_rows([work.row for work in works])

@@ -5,9 +5,11 @@ from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from typing import NamedTuple
 
+from django.conf import settings
+from django.db.models import Exists, OuterRef
 from django.db.models.functions import Now
 
-from images.models import ArtifactKind
+from images.models import ArtifactKind, Platform
 from repositories.models import Registry, Repository, Tag
 from repositories.registries.protocol import ArtifactItem, TagItem
 from repositories.sync_contents import ManifestRow
@@ -42,10 +44,14 @@ class KnownTag(NamedTuple):
     missing_since: datetime | None
     is_latest: bool
     kind: str
+    # Of an index: whether another platform should stand for it than does.
+    is_behind: bool = False
 
     def is_settled(self, digest: str, pushed_at: datetime) -> bool:
         """Whether nothing is to be done about it: it is where it was, and its image is known."""
         unmoved = self.digest == digest and self.pushed_at == pushed_at and self.missing_since is None
+        if self.is_behind:
+            return False
         return unmoved and (self.image_id is not None or self.kind not in _IMAGES)
 
 
@@ -56,9 +62,26 @@ def known_tags(repositories: Collection[int]) -> Mapping[int, dict[str, KnownTag
     rows = Tag.objects.filter(repository__in=repositories).values_list(
         "repository_id", *columns, "manifest__kind"
     )
+    behind = _behind(repositories)
     for repository, *values in rows.iterator(chunk_size=2000):
-        found[repository][values[0]] = KnownTag._make(values)
+        found[repository][values[0]] = KnownTag._make([*values, values[1] in behind])
     return found
+
+
+def _behind(repositories: Collection[int]) -> set[int]:
+    """The keys of tags of indexes that have the platform set, and are shown with another one.
+
+    They were listed under another setting, or the platform could not be read yet.
+    """
+    wanted = settings.PLATFORM
+    platforms = Platform.objects.filter(
+        index=OuterRef("manifest"), os=wanted.os, architecture=wanted.architecture
+    )
+    if wanted.variant:
+        platforms = platforms.filter(variant=wanted.variant)
+    tags = Tag.objects.filter(repository__in=repositories, manifest__kind=ArtifactKind.INDEX)
+    tags = tags.filter(Exists(platforms), ~Exists(platforms.filter(manifest__image=OuterRef("image"))))
+    return set(tags.values_list("pk", flat=True))
 
 
 class RepositoryTags:

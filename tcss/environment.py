@@ -2,12 +2,16 @@
 
 import ipaddress
 import os
+import re
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from tcss.outbound_addresses import AddressFormError, Service, parse_origin
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+_WORD = "[a-z0-9][a-z0-9._-]{0,63}"
+_PLATFORM = re.compile(f"{_WORD}/{_WORD}(/{_WORD})?", re.ASCII)
 
 
 class SettingError(Exception):
@@ -45,6 +49,20 @@ def optional_secret(name: str) -> str:
     return secret(name) if is_set else ""
 
 
+def given_secret(name: str) -> str:
+    """A secret as ``secret`` reads it; empty where neither variable is set, or the file is empty.
+
+    A container's secret has to be a file, also where there is nothing to say.
+    """
+    file_name = os.environ.get(f"{name}_FILE", "").strip()
+    if not file_name:
+        return os.environ.get(name, "").strip()
+    try:
+        return Path(file_name).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        raise SettingError(f"{name}_FILE cannot be read") from None
+
+
 def boolean(name: str, *, default: bool) -> bool:
     """``1/true/yes/on`` or ``0/false/no/off``; anything else is an error."""
     value = os.environ.get(name, "").strip().lower()
@@ -74,6 +92,26 @@ def integer(name: str, default: int, *, minimum: int, maximum: int) -> int:
 def words(name: str, default: str = "") -> list[str]:
     """A comma separated list without empty entries."""
     return [word.strip() for word in os.environ.get(name, default).split(",") if word.strip()]
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """What an image runs on, as registries write it: ``os/architecture[/variant]``."""
+
+    os: str
+    architecture: str
+    variant: str = ""
+
+    def __str__(self) -> str:
+        return "/".join(filter(None, [self.os, self.architecture, self.variant]))
+
+
+def platform(name: str, default: str) -> Platform:
+    """A platform in small letters, as in ``linux/amd64`` or ``linux/arm/v7``."""
+    value = text(name, default)
+    if not _PLATFORM.fullmatch(value):
+        raise SettingError(f"{name} must be os/architecture or os/architecture/variant, not {value!r}")
+    return Platform(*value.split("/"))
 
 
 def networks(name: str, default: str = "") -> list[Network]:

