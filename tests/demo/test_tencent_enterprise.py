@@ -37,6 +37,45 @@ def pages(
     return [[each[name] for each in call(cloud, action, page)[rows]] for page in asked]
 
 
+ROWS = {
+    "DescribeRegions": ("Regions", "Alias RegionId RegionName Status Remark CreatedAt UpdatedAt Id"),
+    "DescribeInstances": (
+        "Registries",
+        (
+            "RegistryId RegistryName RegistryType Status PublicDomain CreatedAt RegionName RegionId "
+            "EnableAnonymous TokenValidTime InternalEndpoint TagSpecification ExpiredAt PayMod RenewFlag "
+            "DeletionProtection"
+        ),
+    ),
+    "DescribeNamespaces": (
+        "NamespaceList",
+        (
+            "Name CreationTime Public NamespaceId TagSpecification Metadata CVEWhitelistItems AutoScan "
+            "PreventVUL Severity"
+        ),
+    ),
+    "DescribeRepositories": (
+        "RepositoryList",
+        "Name Namespace CreationTime Public Description BriefDescription UpdateTime",
+    ),
+    "DescribeImages": ("ImageInfoList", "Digest Size ImageVersion UpdateTime Kind KmsSignature"),
+    "DescribeInternalEndpoints": ("AccessVpcSet", "VpcId SubnetId Status AccessIp"),
+    "DescribeSecurityPolicies": ("SecurityPolicySet", "PolicyIndex Description CidrBlock PolicyVersion"),
+}
+"""Where each action's rows are, and the fields that the examples of the definition show in them."""
+
+
+@pytest.mark.parametrize("action", ROWS)
+def test_rows_have_the_fields_of_the_definitions_examples(cloud: DemoCloud, action: str) -> None:
+    rows, fields = ROWS[action]
+    parameters: dict[str, Any] = {} if action in ("DescribeRegions", "DescribeInstances") else HERE
+    found = call(cloud, action, FRONT if action == "DescribeImages" else parameters)
+    assert set(found) <= {rows, "TotalCount"}
+    assert found[rows]
+    for row in found[rows]:
+        assert set(row) == set(fields.split())
+
+
 def test_instances_are_listed_by_offset_in_one_region_or_in_all(cloud: DemoCloud) -> None:
     for number in range(3):
         cloud.content = cloud.content.with_instance(Instance(f"tcr-more{number}", "more", "eu-frankfurt"))

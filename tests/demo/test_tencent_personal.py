@@ -16,12 +16,38 @@ from demo.tencent_model import Personal
 from demo.tencent_times import bare_time, zoned_time
 from tests.demo.small_cloud import INSTANCE, REGION, call, content, refused
 
+REPOSITORY_FIELDS = (
+    "RepoName RepoType TagCount Public IsUserFavor IsQcloudOfficial FavorCount PullCount Description "
+    "CreationTime UpdateTime"
+)
+IMAGE_FIELDS = (
+    "TagName TagId ImageId Size CreationTime DurationDays Author Architecture DockerVersion OS SizeByte "
+    "Id UpdateTime PushTime Kind"
+)
+
 
 @pytest.fixture
 def cloud(tmp_path: Path) -> Iterator[DemoCloud]:
     with running(tmp_path, content(BlobStore(tmp_path))) as cloud:
         yield cloud
     assert cloud.unexpected == []
+
+
+def test_rows_have_the_fields_of_the_definitions_examples(cloud: DemoCloud) -> None:
+    def data(action: str, **parameters: Any) -> Any:
+        return call(cloud, action, parameters)["Data"]
+
+    namespaces = data("DescribeNamespacePersonal", Namespace="", Limit=10, Offset=0)
+    assert set(namespaces) == {"NamespaceCount", "NamespaceInfo"}
+    assert set(namespaces["NamespaceInfo"][0]) == {"Namespace", "CreationTime", "RepoCount"}
+    repositories = data("DescribeRepositoryOwnerPersonal")
+    assert set(repositories) == {"TotalCount", "RepoInfo", "Server"}
+    assert set(repositories["RepoInfo"][0]) == set(REPOSITORY_FIELDS.split())
+    images = data("DescribeImagePersonal", RepoName="me/web")
+    assert set(images) == {"TagCount", "TagInfo", "Server", "RepoName"}
+    assert set(images["TagInfo"][0]) == set(IMAGE_FIELDS.split())
+    quotas = data("DescribeUserQuotaPersonal")
+    assert set(quotas["LimitInfo"][0]) == {"Username", "Type", "Value"}
 
 
 def test_namespaces_are_found_by_part_of_their_name_and_paged_by_offset(cloud: DemoCloud) -> None:
