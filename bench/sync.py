@@ -175,6 +175,7 @@ def compare(face: str, size: Size, figures: Figures) -> None:
     figures.say(f"{face} memory of the first update", first["memory"] / MIB, 300, " MiB")
     figures.note(f"{face} bare listing", listing, " s")
     figures.note(f"{face} unchanged update", second["seconds"], " s")
+    figures.note(f"{face} unchanged update processor", second["processor_seconds"], " s")
     figures.say(f"{face} unchanged update beside the bare listing", second["seconds"] / listing, 1.2, " x")
     figures.say(f"{face} memory of the unchanged update", second["memory"] / MIB, 300, " MiB")
     figures.say(f"{face} rows written by the unchanged update", changed, 0, "")

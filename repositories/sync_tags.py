@@ -63,7 +63,7 @@ def known_tags(repositories: Collection[int]) -> Mapping[int, dict[str, KnownTag
         "repository_id", *columns, "manifest__kind"
     )
     behind = _behind(repositories)
-    for repository, *values in rows.iterator(chunk_size=2000):
+    for repository, *values in rows:
         found[repository][values[0]] = KnownTag._make([*values, values[1] in behind])
     return found
 
