@@ -1,9 +1,51 @@
 """Registries in support's admin: looked at, never a secret among what is shown."""
 
 from django.contrib import admin
+from django.db.models import Model
+from django.forms import ModelForm
+from django.http import HttpRequest
 
-from repositories.models import Registry, Repository, Sync, Tag
+from repositories.cloud import ask_discovery
+from repositories.cloud_forms import CloudAccountForm
+from repositories.models import CloudAccount, Registry, Repository, Sync, Tag
 from tcss.admin import ReadOnlyAdmin
+
+
+@admin.register(CloudAccount)
+class CloudAccountAdmin(ReadOnlyAdmin):
+    """Tencent Cloud accounts: entered here by support staff, whose secrets are written and never read back.
+
+    None is deleted: its connections, and the images listed by them, would go with it.
+    """
+
+    form = CloudAccountForm
+    list_display = ("secret_id", "site", "health", "health_reason", "discovered_at")
+    list_filter = ("site", "health")
+    readonly_fields = ("health", "health_reason", "health_remedy", "health_checked_at", "discovered_at")
+    fields = (*CloudAccountForm.field_order, *readonly_fields)
+
+    def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:  # noqa: ARG002
+        """Whoever may add accounts."""
+        return bool(request.user.has_perm("repositories.add_cloudaccount"))
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:  # noqa: ARG002
+        """Whoever may change accounts."""
+        return bool(request.user.has_perm("repositories.change_cloudaccount"))
+
+    def get_exclude(self, request: HttpRequest, obj: Model | None = None) -> list[str]:  # noqa: ARG002
+        """Nothing is left out of the form: its fields for secrets are its own, and always empty."""
+        return []
+
+    def save_model(
+        self,
+        request: HttpRequest,
+        obj: CloudAccount,
+        form: "ModelForm[CloudAccount]",
+        change: bool,  # noqa: FBT001 - Django's signature
+    ) -> None:
+        """Save, and let a worker list the account's instances."""
+        super().save_model(request, obj, form, change)
+        ask_discovery(obj)
 
 
 @admin.register(Registry)

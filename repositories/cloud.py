@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 DISCOVER = "repositories.discover"
 DISCOVER_AND_UPDATE = "repositories.discover_and_update"
 GONE = "Tencent Cloud does not list this any more: it was deleted, or the account lost the right to see it."
-GONE_REMEDY = "Nothing listed before is lost. Delete the connection in the admin if it is gone for good."
+GONE_REMEDY = "Nothing listed before is lost. If it is gone for good, the connection can be deleted."
 _HOME = "ap-guangzhou"
 _NAME_LENGTH = 64
 
@@ -91,6 +91,8 @@ def discover(account: CloudAccount) -> None:
             return
         _record(account, found)
         note_health(account, found.cause)
+        # The key was good; what asks with it need not be left alone any more.
+        account.registries.filter(refused_logins__gt=0, kind=RegistryKind.TCR).update(refused_logins=0)
         CloudAccount.objects.filter(pk=account.pk).update(discovered_at=Now())
     log.info("A cloud account was listed", extra={"account": account.pk, "found": len(found.places)})
 
@@ -237,6 +239,18 @@ def ask_nightly_discovery(now: datetime) -> None:
         due = CloudAccount.objects.filter(Q(health_checked_at=None) | Q(health_checked_at__lt=night.began))
         for account in due.order_by("pk"):
             ask_discovery(account)
+
+
+def is_gone(registry: Registry) -> bool:
+    """Whether the account does not have this instance any more, so that the connection may be deleted."""
+    return registry.health_code == "REG_NOT_FOUND" and registry.health_reason == GONE
+
+
+def change_built_in(registry: Registry, limit: int | None, network: Network) -> None:
+    """Change what a person may change of a built-in connection."""
+    Registry.objects.filter(pk=registry.pk).update(hourly_pull_limit=limit)
+    if Registry.objects.filter(pk=registry.pk).exclude(network=network).exists():
+        switch_network(registry, network)
 
 
 def switch_network(registry: Registry, network: Network) -> None:

@@ -11,7 +11,8 @@ from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 from django_htmx.http import HttpResponseClientRedirect
 
-from repositories.cloud import ask_update_of_built_in
+from repositories import cloud_views
+from repositories.cloud import ask_update_of_built_in, is_gone
 from repositories.connections import test_connection
 from repositories.forms import NAME_TAKEN, RegistryForm
 from repositories.listing import RegistryRow, history, holdings, registry_rows
@@ -82,8 +83,11 @@ def registry_add(request: Request) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 @permission_needed("repositories.change_registry")
 def registry_edit(request: Request, pk: int) -> HttpResponse:
-    """Change an image repository."""
-    form = RegistryForm(request.POST or None, instance=get_object_or_404(Registry, pk=pk))
+    """Change an image repository; of a built-in one only limit and network."""
+    registry = get_object_or_404(Registry.objects.select_related("account"), pk=pk)
+    if registry.is_built_in:
+        return cloud_views.edit_built_in(request, registry)
+    form = RegistryForm(request.POST or None, instance=registry)
     report = _report(request, form)
     if not (_may_save(request, report) and _saved(form, lambda: change_registry(form.instance))):
         return _form_page(request, form, report)
@@ -133,6 +137,8 @@ def _go(request: Request, address: str) -> HttpResponse:
 def registry_delete(request: Request, pk: int) -> HttpResponse:
     """Say what goes and what stays, then delete an image repository."""
     registry = get_object_or_404(Registry, pk=pk)
+    if registry.is_built_in and not is_gone(registry):
+        return cloud_views.keep_built_in(request, registry)
     if request.method == "POST":
         registry.delete()
         messages.success(request, f"{registry.name} was deleted.")

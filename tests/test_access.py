@@ -64,6 +64,8 @@ ALLOWED = {
     "repositories:registry-sync": (NOBODY, OPERATORS),
     "repositories:registry-sync-all": (NOBODY, OPERATORS),
     "repositories:registry-cancel": (NOBODY, OPERATORS),
+    "repositories:registry-network": (NOBODY, OPERATORS),
+    "repositories:guide": (VIEWERS, NOBODY),
     "repositories:registry-confirm-removal": (NOBODY, OPERATORS),
     "repositories:registry-webhook": (OPERATORS, OPERATORS),
     "webhook": (NOBODY, NOBODY),

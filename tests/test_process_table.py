@@ -16,8 +16,8 @@ ROOT = Path(__file__).resolve().parents[1]
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
-# Runs once to make the first account; the supervisor does the same by itself.
-ONLY_IN_CONTAINERS = {"administrator"}
+# They run once, to make the first account and to store a cloud account; the supervisor does it by itself.
+ONLY_IN_CONTAINERS = {"administrator", "cloud-account"}
 ONE_SHOT = {process.name for process in TABLE.processes if process.one_shot} | ONLY_IN_CONTAINERS
 APPLICATION = [process.name for process in TABLE.processes] + sorted(ONLY_IN_CONTAINERS)
 

@@ -25,12 +25,15 @@ _FOR_THE_START = frozenset(
     {
         "TCSS_ADMIN_PASSWORD",
         "TCSS_ADMIN_PASSWORD_FILE",
+        "TCSS_TENCENT_SECRET_KEY",
+        "TCSS_TENCENT_SECRET_KEY_FILE",
         "DEMO_OPERATOR_PASSWORD",
         "DEMO_ROBOT_SECRET",
         "DEMO_TENCENT_SECRET_KEY",
         "DEMO_TENCENT_PASSWORD",
     }
 )
+_CLOUD_ACCOUNT = ("TCSS_TENCENT_SECRET_ID", "TCSS_TENCENT_SECRET_ID_FILE")
 
 
 @dataclass(frozen=True)
@@ -122,6 +125,11 @@ class Installation:
             self.generated_password = _readable_password()
             self.directory.secret("admin-password", value=self.generated_password)
         self.set("TCSS_ADMIN_PASSWORD_FILE", str(file))
+
+    @property
+    def has_cloud_account(self) -> bool:
+        """Whether a Tencent Cloud account is given, to be stored once."""
+        return any(self._environment.get(name) for name in _CLOUD_ACCOUNT)
 
     def forget_generated_password(self) -> None:
         """Drops a password that became nobody's."""

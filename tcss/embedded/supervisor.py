@@ -138,6 +138,8 @@ class Supervisor:
             installation.forget_generated_password()
         if demo:
             registry = self._start_demo_registries(installation)
+        elif installation.has_cloud_account:
+            run_to_end(installation.manage("set_cloud_account", "--if-absent"), self._pause, seconds=120)
         terminal.begin("Web and workers")
         for process in TABLE.processes:
             if not process.one_shot:
