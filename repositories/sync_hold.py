@@ -8,6 +8,7 @@ from django.db import IntegrityError, OperationalError, transaction
 from repositories.credentials import Secret
 from repositories.models import Registry, Sync
 from tcss.lifecycle import LostLeaseError, State, held
+from tcss.stopping import heed_the_end
 
 HEARTBEAT_SECONDS = 2.0
 # What decides where a request goes and how; a data update that began with other values does not go on.
@@ -80,10 +81,11 @@ class Hold:
             raise LostLeaseError(f"data update {self.sync.pk} was deleted") from None
 
     def beat(self) -> None:
-        """Renew the lease, show progress and hear a cancellation, every two seconds."""
+        """Renew the lease, show progress and hear a cancellation or the worker's end, every two seconds."""
         now = time.monotonic()
         if now - self._last_beat >= HEARTBEAT_SECONDS:
             self._last_beat = now
+            heed_the_end()
             Sync.objects.heartbeat(self.sync.pk, fence=self.sync.fence, stage=self.stage[:120], **self.counts)
             self._check_settings()
 

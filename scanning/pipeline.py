@@ -26,12 +26,13 @@ from scanning.failpoints import failpoint
 from scanning.ingest import ingest
 from scanning.models import GOOD_CATEGORY_STATES, Category, CategoryState, Scan, ScanCategory, ScanStep
 from scanning.pulling import MustWaitError, pull
-from scanning.pulse import Heartbeat, ScanTimeoutError, WorkerStopsError
+from scanning.pulse import Heartbeat, ScanTimeoutError
 from scanning.services import RUN_SCAN, cancel_categories, fail_categories, ring_next
 from scanning.summaries import refresh_summaries
 from scanning.waiting import put_back, put_off
 from tcss.bell import ring
 from tcss.lifecycle import CancelRequestedError, Failure, LostLeaseError, State, failure_fields, held
+from tcss.stopping import WorkerStopsError
 
 log = logging.getLogger(__name__)
 

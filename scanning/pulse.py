@@ -17,14 +17,11 @@ from tcss.lifecycle import (
     LostLeaseError,
     State,
 )
-from tcss.stopping import stopping_for
+from tcss.stopping import WorkerStopsError, heed_the_end
 
 log = logging.getLogger(__name__)
 
 LISTEN_SECONDS = 2.0
-# A scan that has not ended so long after its worker was told to end goes back to the queue. The supervisor
-# and the containers wait longer than this and what it takes to hear of it.
-STOP_SECONDS = 3.0
 
 
 class ScanTimeoutError(Exception):
@@ -37,10 +34,6 @@ class ScanTimeoutError(Exception):
             f"The scan was not done after {seconds:.0f} seconds; it was at: {step.label.lower()}.",
             "Scan again when registry and machine are less busy, or raise TCSS_SCAN_TIMEOUT.",
         )
-
-
-class WorkerStopsError(Exception):
-    """The worker was told to end, which is not the scan's fault."""
 
 
 class Heartbeat:
@@ -104,7 +97,7 @@ class Heartbeat:
         try:
             while not self._done.wait(wait):
                 wait = LISTEN_SECONDS
-                self._heed_the_end()
+                heed_the_end()
                 try:
                     if self._beat(due=time.monotonic() - renewed >= HEARTBEAT_SECONDS):
                         renewed = time.monotonic()
@@ -136,7 +129,3 @@ class Heartbeat:
         if cancel_requested:
             raise CancelRequestedError(f"scan {self._scan_pk}")
         return False
-
-    def _heed_the_end(self) -> None:
-        if stopping_for() > STOP_SECONDS:
-            raise WorkerStopsError(f"scan {self._scan_pk}")

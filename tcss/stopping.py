@@ -10,6 +10,19 @@ from celery.signals import worker_shutting_down
 # it hears the signal. The clock is that of the machine, the same in every process.
 _page = mmap.mmap(-1, mmap.PAGESIZE)
 _MOMENT = struct.Struct("d")
+# What has not ended so long after its worker was told to end goes back to the queue. The supervisor and the
+# containers wait longer than this and what it takes to hear of it.
+STOP_SECONDS = 3.0
+
+
+class WorkerStopsError(Exception):
+    """The worker was told to end, which is no fault of the job: postpone it."""
+
+
+def heed_the_end() -> None:
+    """Raises WorkerStopsError when this worker was told to end and what runs has had its time."""
+    if stopping_for() > STOP_SECONDS:
+        raise WorkerStopsError
 
 
 def stopping_for() -> float:

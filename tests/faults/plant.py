@@ -85,6 +85,11 @@ class Plant:
         worker = ("worker", "--queues", "scan", "--concurrency", str(concurrency), *_QUIET, "-n", "scan@%h")
         self._launch("scan", *worker, failpoints=failpoints)
 
+    def start_sync_worker(self) -> None:
+        """Start the worker that updates data."""
+        worker = ("worker", "--queues", "sync", "--concurrency", "1", *_QUIET, "-n", "sync@%h")
+        self._launch("sync", *worker)
+
     def kill_with_children(self, name: str) -> None:
         """SIGKILL one of our processes and all below it, as the end of a container does."""
         process = self.processes.pop(name)

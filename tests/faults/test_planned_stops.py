@@ -10,7 +10,7 @@ from django.db.models import F
 from django.db.models.functions import Now
 
 from demo.faults import Fault
-from repositories.models import Pull, Registry
+from repositories.models import Pull, Registry, Sync, SyncTrigger
 from scanning.models import Scan, ScanStep
 from tcss.embedded.processes import TABLE
 from tcss.lifecycle import State
@@ -43,6 +43,32 @@ def test_a_worker_told_to_end_leaves_its_scans_to_the_next_at_no_cost(plant: Pla
     within(60, all_ended, "the next worker has scanned them")
     assert set(Scan.objects.values_list("attempt", flat=True)) == {1}
     assert_all_is_well(plant)
+
+
+def test_a_worker_told_to_end_leaves_its_data_update_to_the_next_at_no_cost(
+    plant: Plant, known: World
+) -> None:
+    known.server.faults.add(Fault(match=r"/artifacts", times=None, drip=(16, 0.1)))
+    sync = Sync.objects.create(registry=known.registry, trigger=SyncTrigger.MANUAL)
+    # Nobody rings: it is found by the tick.
+    Sync.objects.update(queued_at=Now() - timedelta(minutes=1))
+    plant.start(concurrency=1)
+    plant.start_sync_worker()
+    within(
+        60, lambda: Sync.objects.filter(state=State.RUNNING, stage__contains="images").exists(), "it lists"
+    )
+    worker = plant.processes.pop("sync")
+    told = time.monotonic()
+    os.kill(worker.pid, signal.SIGTERM)
+    worker.wait(30)
+    assert time.monotonic() - told < TABLE.process("worker-sync").stop_seconds
+    sync.refresh_from_db()
+    assert (sync.state, sync.attempt, sync.error_code) == (State.QUEUED, 0, "")
+    known.server.faults.clear()
+    plant.start_sync_worker()
+    within(60, lambda: not Sync.objects.active().exists(), "the next worker has done it")
+    sync.refresh_from_db()
+    assert (sync.state, sync.attempt, sync.error_code) == (State.SUCCEEDED, 1, "")
 
 
 def test_the_hourly_limit_holds_over_workers_that_die(
