@@ -35,13 +35,12 @@ def _limited(name: str, does: str, wish: str | None) -> Scenario:
 
 
 def _flapping() -> Sequence[Fault]:
-    statuses = itertools.cycle((500, 200, 503, 200))
-
-    def flap(answer: Answer) -> Answer:
-        status = next(statuses)
-        return answer if status == 200 else replace(answer, status=status, body=GATEWAY_PAGE)
-
-    return [Fault(match=r"GET /(api|v2)/", times=None, change=flap)]
+    kinds = ("users/current", r"projects\?", r"/repositories\?", "/artifacts", "/manifests/", "/blobs/")
+    statuses = itertools.cycle((500, 503))
+    return [
+        Fault(match=kind, times=1, status=status, body=GATEWAY_PAGE)
+        for kind, status in zip(kinds, statuses, strict=False)
+    ]
 
 
 def _pages(count: int, size: int = 10) -> list[Fault]:
@@ -138,7 +137,7 @@ ANSWERS = [
     _limited("retry-after-past", "429 with a date long ago.", formatdate(0, usegmt=True)),
     _limited("retry-after-garbage", "429 with a wish nobody understands.", "soon\x1f"),
     _limited("retry-after-absent", "429 without a wish.", None),
-    Scenario("C-A9", "flapping", "500 and 503 to every other question.", lambda _: _flapping()),
+    Scenario("C-A9", "flapping", "500 or 503 to the first question of every kind.", lambda _: _flapping()),
     redirect(302, "single-sign-on", lambda place: f"{place.elsewhere}/login", WEB_LIST, row="C-A14"),
     body("C-A14", "login-page", "A portal's login page.", b"<!DOCTYPE html><title>Log in</title>"),
     spoilt(
