@@ -1,5 +1,6 @@
 """CCR, Tencent Container Registry's personal edition: one account's namespaces and images in one region."""
 
+import threading
 from collections.abc import Iterator, Mapping
 from functools import partial
 
@@ -7,7 +8,7 @@ from images.digests import parse_digest, parse_repository, parse_tag
 from repositories.registries import tencent_check
 from repositories.registries.answers import MalformedError, as_mapping, size, text
 from repositories.registries.connection import Connection
-from repositories.registries.failures import BadAnswerError
+from repositories.registries.failures import BadAnswerError, RegistryError
 from repositories.registries.protocol import (
     ArtifactItem,
     CheckReport,
@@ -34,7 +35,8 @@ class CCR:
         self._api = api
         self._region = region
         self._connection = connection
-        self._repositories: list[RepositoryItem] | None = None
+        self._lock = threading.Lock()
+        self._listed: list[RepositoryItem] | None = None
 
     def list_projects(self) -> Iterator[ProjectItem]:
         """Every namespace of the account in this region."""
@@ -45,16 +47,24 @@ class CCR:
 
     def list_repositories(self, project: ProjectItem) -> Iterator[RepositoryItem]:
         """Every repository of a namespace; they are listed all together, once."""
-        if self._repositories is not None:
-            yield from (each for each in self._repositories if each.namespace == project.name)
-            return
-        ask = partial(self._page, "DescribeRepositoryOwnerPersonal", "RepoInfo", "TotalCount")
-        found = []
-        for item in by_entry(ask, _repository):
-            found.append(item)
-            if item.namespace == project.name:
-                yield item
-        self._repositories = found
+        found, error = self._all_repositories()
+        yield from (each for each in found if each.namespace == project.name)
+        if error is not None:
+            raise error
+
+    def _all_repositories(self) -> tuple[list[RepositoryItem], RegistryError | None]:
+        """The repositories of all namespaces, and why they are not all; what failed is tried again."""
+        with self._lock:
+            if self._listed is not None:
+                return self._listed, None
+            ask = partial(self._page, "DescribeRepositoryOwnerPersonal", "RepoInfo", "TotalCount")
+            found: list[RepositoryItem] = []
+            try:
+                found.extend(by_entry(ask, _repository))
+            except RegistryError as error:
+                return found, error
+            self._listed = found
+            return found, None
 
     def list_artifacts(self, repository: RepositoryItem) -> Iterator[ArtifactItem]:
         """Every tagged image of a repository."""

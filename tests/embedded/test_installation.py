@@ -45,6 +45,15 @@ def test_only_the_commands_of_the_start_know_the_passwords_of_the_first_accounts
         assert environment["TCSS_SECRET_KEY"] == GIVEN["TCSS_SECRET_KEY"]
 
 
+def test_only_the_command_that_stores_it_knows_the_key_of_the_cloud_account(place: Path) -> None:
+    given = {**GIVEN, "TCSS_TENCENT_SECRET_ID": "AKIDgiven", "TCSS_TENCENT_SECRET_KEY": "the-cloud-key"}
+    installation = Installation(open_data_directory(place / "data"), read_options({}), given)
+    assert installation.has_cloud_account
+    assert "the-cloud-key" in installation.manage("set_cloud_account").environment.values()
+    for process in TABLE.processes:
+        assert "the-cloud-key" not in installation.launch(process).environment.values(), process.name
+
+
 def test_the_servers_of_others_are_told_no_secret(installation: Installation) -> None:
     services = Services(installation.directory, dict(GIVEN))
     assert services.postgres is not None

@@ -112,6 +112,17 @@ def test_a_list_of_repositories_that_fails_fails_for_every_namespace(
             list(adapter.list_repositories(ProjectItem(name)))
 
 
+def test_repositories_listed_before_an_error_are_given_before_it(
+    cloud: DemoCloud, registry: Registry
+) -> None:
+    hold(cloud, Project("shop", tuple(DemoRepository(f"r{each}") for each in range(150))))
+    cloud.api.faults.add(refusal('"Offset": 100', "InternalError", times=None))
+    found: list[RepositoryItem] = []
+    with pytest.raises(RegistryError, match="REG_5XX"):
+        found.extend(connect(registry).list_repositories(ProjectItem("shop")))
+    assert len(found) == 100
+
+
 def test_a_data_update_finds_the_images_of_tcr_again(cloud: DemoCloud, registry: Registry) -> None:
     sync = request_sync(registry, SyncTrigger.MANUAL)
     data_update.run(sync.pk)
