@@ -5,16 +5,22 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from django.db import connection
 from django.db.models.functions import Now
 from pytest_django import Settings
 
+from demo.catalog import Catalog
 from demo.faults import Fault, html_page
+from demo.images import OPERATOR
 from demo.server import DemoServer, running
 from images.models import CategoryStatus, Image, ImageLayer, ManifestLayer, ScanStatus
-from repositories.models import Tag
+from repositories import sync as data_update
+from repositories.credentials import Secret
+from repositories.models import Registry, SyncTrigger, Tag
+from repositories.updates import request_sync
 from scanning import failpoints, installed, pipeline
 from scanning.findings import category_results, history_of, secrets_of, vulnerabilities_of
 from scanning.models import Category, CategoryState, Scan, TaskTrigger
@@ -166,6 +172,36 @@ def test_a_layer_is_pulled_once_for_all_images_and_not_again(world: World, datab
         scanned(world, name)
     asked_for = layer_requests(world.server)
     assert len(asked_for) == len(set(asked_for)) > 0
+
+
+@pytest.mark.parametrize(("face", "version"), [("harbor1", "V1"), ("harbor2", "V2")])
+def test_two_data_updates_and_a_scan_read_every_manifest_once_in_its_life(
+    transactional_db: None,
+    sample_images: tuple[Path, Catalog],
+    data_dir: Path,
+    face: Literal["harbor1", "harbor2"],
+    version: str,
+) -> None:
+    directory, catalog = sample_images
+    account = catalog.account(OPERATOR)
+    assert account is not None
+    with running(directory, catalog, face=face) as server:
+        registry = Registry.objects.create(
+            name=face,
+            version=version,
+            address=server.url,
+            username=account.name,
+            password=Secret.of(account.password),
+        )
+        for _ in range(2):
+            data_update.run(request_sync(registry, SyncTrigger.MANUAL).pk)
+        read = [pull.digest for pull in server.pulls]
+        assert len(read) == len(set(read)) > 10
+        Image.objects.update(is_licensed=True)
+        scan = scanned(World(server, registry), API, Category.SENSITIVE)
+        assert (scan.state, scan.error_code) == (State.SUCCEEDED, "")
+        assert layer_requests(server)
+        assert [pull.digest for pull in server.pulls] == read
 
 
 def test_a_category_added_while_a_scan_runs_is_answered_by_that_scan(
