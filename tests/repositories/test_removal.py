@@ -11,11 +11,13 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
+from pytest_django import Settings
 
 from images.listing import Listing, shown
 from images.models import Image
 from images.selection import select
 from licensing.listing import usage
+from repositories import tasks
 from repositories.listing import holdings, registry_rows
 from repositories.models import Registry, Repository, Sync, SyncTrigger, Tag
 from repositories.removal import RemovalOutcome, confirm_removal, purge, review, settle
@@ -319,6 +321,18 @@ def test_the_deletion_goes_on_batch_by_batch(registry: Registry, monkeypatch: py
     for number in range(8):
         shelf.tag(registry, f"v{number}", missing_since=long_ago, absent_at=long_ago, removed_at=long_ago)
     assert [purge(), purge(), purge()] == [6, 2, 0]
+
+
+def test_a_tick_looks_again_and_deletes(
+    registry: Registry, gone: Tag, tags: list[Tag], settings: Settings
+) -> None:
+    assert "repositories.purge" in {each["task"] for each in settings.CELERY_BEAT_SCHEDULE.values()}
+    Tag.objects.filter(pk=gone.pk).update(removed_at=timezone.now() - timedelta(days=31))
+    Registry.objects.update(removal_held_since=timezone.now(), removal_held_count=7)
+    tasks.purge()
+    registry.refresh_from_db()
+    assert (registry.removal_held_since, registry.removal_held_count) == (None, 0)
+    assert not Tag.objects.filter(pk=gone.pk).exists()
 
 
 @pytest.fixture
