@@ -2,7 +2,7 @@
 
 It stands beside Harbor's and shares only images with it: `library/debian:12` of `demo.images` is also in the
 instance of Guangzhou and in the personal edition, under other names and with the same image ID. One image,
-`shop/web:1.2.0` of Guangzhou, is nowhere else.
+`payments/checkout:1.2.0` of Singapore, is nowhere else.
 """
 
 from __future__ import annotations
@@ -69,7 +69,6 @@ def build(store: BlobStore) -> CloudContent:
 def _guangzhou(store: BlobStore) -> Catalog:
     platforms = [artifacts.image(store, recipes_small.nginx(word)) for word in ("amd64", "arm64")]
     web = artifacts.image(store, recipes.web("1.0.0", "2024-03-01 09:12", DJANGO_APP))
-    newest = artifacts.image(store, recipes.web("1.2.0", "2024-06-03 08:31", DJANGO_APP | NEWER))
     return Catalog(
         (
             Project(
@@ -85,7 +84,7 @@ def _guangzhou(store: BlobStore) -> Catalog:
             Project(
                 "shop",
                 (
-                    _repository("web", _tagged(web, "1.0.0"), _tagged(newest, "1.2.0", "latest")),
+                    _repository("web", _tagged(web, "1.0.0")),
                     _repository(
                         "backend/orders/api", _tagged(artifacts.image(store, recipes.api()), "2.3.0")
                     ),
@@ -99,6 +98,7 @@ def _guangzhou(store: BlobStore) -> Catalog:
 def _singapore(store: BlobStore) -> Catalog:
     redis = artifacts.image(store, recipes_small.redis())
     ledger = artifacts.image(store, recipes_small.ledger())
+    checkout = artifacts.image(store, recipes.web("1.2.0", "2024-06-03 08:31", DJANGO_APP | NEWER))
     return Catalog(
         (
             Project(
@@ -106,6 +106,7 @@ def _singapore(store: BlobStore) -> Catalog:
                 (
                     _repository("ledger", _tagged(ledger, "1.8.2", "stable")),
                     _repository("cache/redis", _tagged(redis, "7.2.3-alpine")),
+                    _repository("checkout", _tagged(checkout, "1.2.0", "latest")),
                 ),
             ),
         )

@@ -123,7 +123,7 @@ def test_the_demo_ends_with_every_image_scanned_once_and_a_second_start_finds_it
     assert statuses.count(ScanStatus.EXCEPTION) == 1
     assert statuses.count(ScanStatus.SCANNED) == len(statuses) - 1 >= 14
     rows = {line.split()[0]: line for line in told.splitlines() if line}
-    for name in ("shop/api:2.3.0", "base/os/debian:12", "shop/web:1.2.0", "demo-user/alpine:3.18"):
+    for name in ("shop/api:2.3.0", "base/os/debian:12", "payments/checkout:1.2.0", "demo-user/alpine:3.18"):
         assert " Scanned " in rows[name]
     assert "IMG_DIGEST" in told
     kinds = Registry.objects.order_by("kind").values_list("kind", flat=True)
