@@ -155,6 +155,8 @@ def test_no_column_can_hold_text_without_a_bound_but_those_named_here() -> None:
     }
     assert unbounded == {
         "images.ImageLayer.created_by",
+        "repositories.CloudAccount.secret_key",
+        "repositories.CloudAccount.personal_password",
         "repositories.Registry.password",
         "repositories.Registry.custom_ca",
         "repositories.Tag.search",
