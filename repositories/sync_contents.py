@@ -113,16 +113,33 @@ def with_index_images(rows: dict[str, ManifestRow]) -> dict[str, ManifestRow]:
     indexes = {row.pk: digest for digest, row in rows.items() if row.kind == ArtifactKind.INDEX}
     if not indexes:
         return rows
-    platforms = Platform.objects.filter(index__in=indexes, manifest__image__isnull=False).order_by("pk")
+    images = _index_images(indexes, deeper=True)
+    return {digest: row._replace(image_id=images.get(row.pk, row.image_id)) for digest, row in rows.items()}
+
+
+def _index_images(indexes: Collection[int], *, deeper: bool) -> dict[int, int]:
+    """The image that stands for each of these indexes; an index may hold another one, no deeper."""
+    rows = list(
+        Platform.objects.filter(index__in=indexes)
+        .order_by("pk")
+        .values_list(
+            "index_id",
+            "os",
+            "architecture",
+            "variant",
+            "manifest_id",
+            "manifest__kind",
+            "manifest__image_id",
+        )
+    )
+    held = {pk for *_, pk, kind, _ in rows if kind == ArtifactKind.INDEX} if deeper else set()
+    below = _index_images(held, deeper=False) if held else {}
     chosen: dict[int, tuple[tuple[bool, bool, bool], int]] = {}
-    for index, os, architecture, variant, image in platforms.values_list(
-        "index_id", "os", "architecture", "variant", "manifest__image_id"
-    ):
-        rank = _rank(os, architecture, variant)
-        if index not in chosen or rank < chosen[index][0]:
+    for index, os, architecture, variant, pk, _, own_image in rows:
+        rank, image = _rank(os, architecture, variant), own_image or below.get(pk)
+        if image is not None and (index not in chosen or rank < chosen[index][0]):
             chosen[index] = (rank, image)
-    images = {indexes[index]: image for index, (_, image) in chosen.items()}
-    return {digest: row._replace(image_id=images.get(digest, row.image_id)) for digest, row in rows.items()}
+    return {index: image for index, (_, image) in chosen.items()}
 
 
 def unread_platforms(rows: Mapping[str, ManifestRow]) -> dict[str, str]:

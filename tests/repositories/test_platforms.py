@@ -2,13 +2,15 @@
 
 import os
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import reverse
 
-from demo.catalog import Artifact
+from demo.blobs import BlobStore
+from demo.catalog import Artifact, Catalog
 from demo.faults import Fault
 from demo.server import DemoServer
 from images.models import ArtifactKind, Manifest, Platform
@@ -20,6 +22,7 @@ from repositories.sync_contents import choose_platform
 from repositories.updates import request_sync
 from tcss import environment
 from tcss.lifecycle import State
+from tests.demo.small_registry import image, index
 
 ARM = environment.Platform("linux", "arm64")
 
@@ -150,8 +153,8 @@ def test_a_platform_that_an_index_does_not_have_changes_nothing(
 def test_a_proxy_cache_without_its_platforms_is_listed_with_the_reason_and_read_when_they_are_there(
     demo: DemoServer, registry: Registry, browser: Client
 ) -> None:
-    index = index_of(demo)
-    demo.faults.add(Fault(match=f"/manifests/{child_of(index, 'amd64')}", status=404, times=None))
+    several = index_of(demo)
+    demo.faults.add(Fault(match=f"/manifests/{child_of(several, 'amd64')}", status=404, times=None))
     sync = update(registry)
     assert (sync.state, sync.error_reason) == (State.SUCCEEDED, "")
     tag = index_tag()
@@ -170,10 +173,10 @@ def test_an_image_that_a_policy_keeps_back_says_so_itself(
 ) -> None:
     place = demo.catalog.repository("payments/ledger")
     assert place is not None
-    image = next(each for each in place.artifacts if each.tags and each.type == "IMAGE")
-    demo.faults.add(Fault(match=f"/manifests/{image.digest}", status=412, times=None))
+    blocked = next(each for each in place.artifacts if each.tags and each.type == "IMAGE")
+    demo.faults.add(Fault(match=f"/manifests/{blocked.digest}", status=412, times=None))
     assert update(registry).state == State.INCOMPLETE
-    tag = Tag.objects.get(manifest_digest=image.digest, name=image.tags[0].name)
+    tag = Tag.objects.get(manifest_digest=blocked.digest, name=blocked.tags[0].name)
     page = browser.get(reverse("images:image-detail", args=[tag.pk])).content.decode()
     assert "policy of the registry&#x27;s project" in page or "policy of the registry's project" in page
     assert "vulnerability prevention" in page
@@ -183,7 +186,7 @@ def test_an_image_that_a_policy_keeps_back_says_so_itself(
     tag.refresh_from_db()
     page = browser.get(reverse("images:image-detail", args=[tag.pk])).content.decode()
     assert "vulnerability prevention" not in page
-    assert Manifest.objects.get(digest=image.digest).is_read
+    assert Manifest.objects.get(digest=blocked.digest).is_read
 
 
 def test_the_details_name_the_other_platforms_and_no_attestation(
@@ -200,11 +203,42 @@ def test_the_details_name_the_other_platforms_and_no_attestation(
     assert len(shown) < others.count()
 
 
+def test_an_index_within_an_index_is_shown_by_the_image_in_it(
+    demo: DemoServer, demo_content: tuple[Path, Catalog], registry: Registry
+) -> None:
+    store = BlobStore(demo_content[0])
+    held = image(store, word="within an index")
+    inner = index(store, held, tag="inner")
+    outer = index(store, inner, tag="outer")
+    for artifact in (held, inner, outer):
+        demo.catalog = demo.catalog.with_artifact("library", "nested", artifact)
+    assert update(registry).state == State.SUCCEEDED
+    found = {tag.name: tag.image_id for tag in Tag.objects.filter(repository_name="library/nested")}
+    assert found["outer"] is not None
+    assert found["outer"] == found["inner"]
+
+
+def test_an_index_of_which_nothing_is_an_image_says_so_and_is_asked_for_once(
+    demo: DemoServer, demo_content: tuple[Path, Catalog], registry: Registry, browser: Client
+) -> None:
+    empty = index(BlobStore(demo_content[0]), tag="1.0")
+    demo.catalog = demo.catalog.with_artifact("library", "empty", empty)
+    assert update(registry).state == State.SUCCEEDED
+    demo.pulls.clear()
+    assert update(registry).state == State.SUCCEEDED
+    assert demo.pulls == []
+    tag = Tag.objects.get(repository_name="library/empty")
+    page = browser.get(reverse("images:image-detail", args=[tag.pk])).content.decode()
+    assert "None of its platforms is an image" in page
+
+
 def test_the_same_index_pushed_again_is_read_once(demo: DemoServer, registry: Registry) -> None:
     update(registry)
-    index = index_of(demo)
+    several = index_of(demo)
     demo.catalog = demo.catalog.with_artifact(
-        "library", "nginx", replace(index, tags=(*index.tags, replace(index.tags[0], name="again", id=9)))
+        "library",
+        "nginx",
+        replace(several, tags=(*several.tags, replace(several.tags[0], name="again", id=9))),
     )
     demo.pulls.clear()
     update(registry)
