@@ -5,7 +5,7 @@ from django.db.models import Model
 from django.forms import ModelForm
 from django.http import HttpRequest
 
-from repositories.cloud import ask_discovery
+from repositories.cloud import account_changed
 from repositories.cloud_forms import CloudAccountForm
 from repositories.models import CloudAccount, Registry, Repository, Sync, Tag
 from tcss.admin import ReadOnlyAdmin
@@ -45,7 +45,7 @@ class CloudAccountAdmin(ReadOnlyAdmin):
     ) -> None:
         """Save, and let a worker list the account's instances."""
         super().save_model(request, obj, form, change)
-        ask_discovery(obj)
+        account_changed(obj)
 
 
 @admin.register(Registry)

@@ -216,6 +216,12 @@ def ask_discovery(account: CloudAccount) -> None:
     ring(DISCOVER, account.pk)
 
 
+def account_changed(account: CloudAccount) -> None:
+    """Somebody has seen to the account: what was left alone for refused logins is asked again."""
+    account.registries.filter(refused_logins__gt=0).update(refused_logins=0)
+    ask_discovery(account)
+
+
 def ask_update_of_built_in() -> None:
     """Let a worker do the same for every account, and update what was found for the first time."""
     for account in CloudAccount.objects.order_by("pk"):

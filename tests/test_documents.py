@@ -26,7 +26,9 @@ def settings_read() -> set[str]:
     """The variables that the console reads: those its settings name, and those of its start."""
     settings = (ROOT / "tcss" / "settings.py").read_text()
     named = set(re.findall(r"environment\.\w+\(\s*\"([A-Z_]+)\"", settings))
-    return (named | {"TCSS_PORT", "TCSS_SCAN_CONCURRENCY", "TCSS_ADMIN_PASSWORD"}) - {"TCSS_EMBEDDED"}
+    account = {f"TCSS_TENCENT_{name}" for name in ("SECRET_ID", "SECRET_KEY", "REGIONS", "SITE")}
+    start = {"TCSS_PORT", "TCSS_SCAN_CONCURRENCY", "TCSS_ADMIN_PASSWORD"}
+    return (named | start | account) - {"TCSS_EMBEDDED"}
 
 
 def test_readme_explains_every_setting_and_no_other() -> None:

@@ -12,7 +12,7 @@ from django.test import Client
 from pytest_django import DjangoCaptureOnCommitCallbacks
 
 from repositories.credentials import Secret
-from repositories.models import CloudAccount
+from repositories.models import CloudAccount, Registry
 from tcss.celery import app
 
 pytestmark = pytest.mark.django_db
@@ -180,6 +180,18 @@ def test_a_blank_secret_is_kept_and_a_new_id_demands_its_own(support: Client) ->
     support.post(page, form(personal_username="2"))
     account.refresh_from_db()
     assert account.personal_password is None
+
+
+def test_an_account_that_somebody_saw_to_is_asked_by_itself_again(support: Client) -> None:
+    support.post(f"{ADMIN}add/", form(secret_key=KEY))
+    account = CloudAccount.objects.get()
+    row = Registry.objects.create(
+        name="ccr", kind="ccr", address="https://r", password=Secret.of(""), account=account, refused_logins=3
+    )
+    entered = form(personal_username="1", personal_password="fixed")
+    assert support.post(f"{ADMIN}{account.pk}/change/", entered).status_code == 302
+    row.refresh_from_db()
+    assert row.refused_logins == 0
 
 
 def test_a_new_account_needs_its_key(support: Client) -> None:

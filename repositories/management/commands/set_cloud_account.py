@@ -6,7 +6,7 @@ import os
 from django.core.management.base import BaseCommand, CommandError
 from django.db import transaction
 
-from repositories.cloud import ask_discovery
+from repositories.cloud import account_changed
 from repositories.cloud_forms import CloudAccountForm
 from repositories.models import CloudAccount, CloudSite
 from tcss.environment import SettingError, given_secret
@@ -60,7 +60,7 @@ class Command(BaseCommand):
             said = [f"{fields.get(name, _KEY)}: {errors[0]}" for name, errors in form.errors.items()]
             raise CommandError(" ".join(said))
         with transaction.atomic():
-            ask_discovery(form.save())
+            account_changed(form.save())
         self.stdout.write("The Tencent Cloud account was stored; a worker lists its instances.")
 
 
