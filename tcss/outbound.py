@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import urllib3
@@ -53,6 +54,10 @@ def tls_context(*, verify: bool, custom_ca: str = "") -> ssl.SSLContext:
         # An installation may know only the authority in the middle.
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     return context
+
+
+# The same rules make the same context, and reading all authorities takes a while.
+_context = lru_cache(maxsize=16)(tls_context)
 
 
 class _GuardedConnection:
@@ -168,7 +173,7 @@ class OutboundSession:
         connections: int = 4,
     ) -> None:
         self.allowed_networks = tuple(allowed_networks)
-        self.context = tls_context(verify=verify, custom_ca=custom_ca)
+        self.context = _context(verify=verify, custom_ca=custom_ca)
         self._alive = alive
         self._pools = _pools(self.context, self.allowed_networks, tuple(own_services), connections)
 
