@@ -12,10 +12,22 @@ from urllib.parse import quote
 
 import requests
 from requests.adapters import HTTPAdapter
+from requests.auth import AuthBase
 
 from bench.registry import ACCOUNT, PASSWORD
 
 PAGE = 100
+
+
+class _Bearer(AuthBase):
+    """A token instead of the password."""
+
+    def __init__(self, token: str) -> None:
+        self._token = token
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = f"Bearer {self._token}"
+        return request
 
 
 class Bare:
@@ -30,10 +42,11 @@ class Bare:
         self._session.mount("http://", HTTPAdapter(pool_maxsize=concurrency))
         self.requests = 0
 
-    def get(self, path: str, **query: object) -> Any:
+    def get(self, path: str, token: str = "", **query: object) -> Any:
         """The JSON at a path."""
         self.requests += 1
-        answer = self._session.get(f"{self._url}{path}", params=query, timeout=60)  # type: ignore[arg-type]
+        auth = _Bearer(token) if token else None
+        answer = self._session.get(f"{self._url}{path}", params=query, timeout=60, auth=auth)  # type: ignore[arg-type]
         answer.raise_for_status()
         return answer.json()
 
@@ -46,10 +59,15 @@ class Bare:
                 return
             page += 1
 
-    def content(self, repository: str, digest: str) -> None:
+    def token(self, repository: str) -> str:
+        """A token for pulling from a repository."""
+        scope = f"repository:{repository}:pull"
+        return str(self.get("/service/token", service="harbor-registry", scope=scope)["token"])
+
+    def content(self, repository: str, digest: str, token: str = "") -> None:
         """A manifest and its config."""
-        manifest = self.get(f"/v2/{repository}/manifests/{digest}")
-        self.get(f"/v2/{repository}/blobs/{manifest['config']['digest']}")
+        manifest = self.get(f"/v2/{repository}/manifests/{digest}", token)
+        self.get(f"/v2/{repository}/blobs/{manifest['config']['digest']}", token)
 
     def harbor2(self, *, contents: bool) -> None:
         """Everything a Harbor 2 lists, and the contents behind it."""
@@ -84,8 +102,10 @@ class Bare:
             digests = {
                 str(entry["digest"]) for entry in self.get(f"/api/repositories/{name}/tags", detail="true")
             }
+            # Its registry takes no passwords, which Harbor 2's does.
+            token = self.token(name) if contents else ""
             for digest in sorted(digests) if contents else ():
-                self.content(name, digest)
+                self.content(name, digest, token)
 
         projects = [int(entry["project_id"]) for entry in self.pages("/api/projects")]
         with ThreadPoolExecutor(self._concurrency) as pool:
