@@ -14,18 +14,14 @@ from django.utils import timezone
 
 from repositories.connections import cloud_api
 from repositories.credentials import Secret
-from repositories.models import CloudAccount, Network, Registry, RegistryKind, SyncTrigger
+from repositories.models import CloudAccount, Health, Network, Registry, RegistryKind, SyncTrigger
 from repositories.nights import night_at
-from repositories.registries.failures import (
-    AccessRefusedError,
-    BadAnswerError,
-    NotThereError,
-    RegistryError,
-)
-from repositories.registries.tencent_api import TencentAPI
+from repositories.registries.failures import BadAnswerError, NotThereError, RegistryError
+from repositories.registries.tencent_api import HOME_REGION, TencentAPI
 from repositories.registries.tencent_failures import WrongRegionError, not_running
 from repositories.registries.tencent_places import (
     RUNNING,
+    home_region,
     list_instances,
     list_regions,
     personal_host,
@@ -43,7 +39,6 @@ DISCOVER = "repositories.discover"
 DISCOVER_AND_UPDATE = "repositories.discover_and_update"
 GONE = "Tencent Cloud does not list this any more: it was deleted, or the account lost the right to see it."
 GONE_REMEDY = "Nothing listed before is lost. If it is gone for good, the connection can be deleted."
-_HOME = "ap-guangzhou"
 _NAME_LENGTH = 64
 
 
@@ -100,10 +95,12 @@ def discover(account: CloudAccount) -> None:
 def _list(account: CloudAccount) -> _Found:
     """Every place of the account; raises RegistryError where nothing can be listed."""
     api, found = cloud_api(account), _Found()
-    known = list_regions(api)
+    known = list_regions(api, home_region(next(iter(account.regions), HOME_REGION)))
+    # An ordinary account is not known in the finance regions, so they are looked in only where named.
+    wanted = account.regions or [region for region in known if not region.endswith("-fsi")]
     hosts: set[str] = set()
     # Regions of the mainland share one personal edition, which is Guangzhou's.
-    for region in sorted(account.regions or known, key=lambda name: (name != _HOME, name)):
+    for region in sorted(wanted, key=lambda name: (name != HOME_REGION, name)):
         if region not in known:
             reason = f"TCR is not available in the region {clean_text(region, 32)}."
             found.cause = found.cause or WrongRegionError("REG_NOT_FOUND", reason)
@@ -124,8 +121,8 @@ def _list(account: CloudAccount) -> _Found:
 
 def _is_local(error: RegistryError) -> bool:
     """Whether other regions, or the other edition, may still answer."""
-    is_forbidden = isinstance(error, AccessRefusedError) and error.code == "REG_FORBIDDEN"
-    return is_forbidden or isinstance(error, NotThereError | BadAnswerError)
+    was_answered = error.status is not None or isinstance(error, BadAnswerError)
+    return was_answered and error.code != "REG_AUTH"
 
 
 def _instances(api: TencentAPI, region: str) -> Iterator[_Place]:
@@ -170,6 +167,11 @@ def _record(account: CloudAccount, found: _Found) -> None:
             Registry.objects.filter(pk=row.pk).update(address=address)
         if place.error:
             note_health(row, place.error)
+        elif is_gone(row):
+            # It is back; whether it can be used is not known yet.
+            Registry.objects.filter(pk=row.pk).update(
+                health=Health.UNKNOWN, health_code="", health_reason="", health_remedy=""
+            )
     gone = NotThereError("REG_NOT_FOUND", GONE, GONE_REMEDY)
     for (kind, region, _), row in rows.items():
         if (kind, region) in found.complete:

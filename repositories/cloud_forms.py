@@ -60,7 +60,7 @@ class CloudAccountForm(_AccountForm):
     regions = forms.CharField(
         required=False,
         max_length=1000,
-        help_text="Names with commas between them, as in ap-guangzhou, ap-singapore. Empty: every region.",
+        help_text="Names with commas between: ap-guangzhou, ap-singapore. Empty: all but finance regions.",
     )
     personal_password = forms.CharField(
         label="CCR password",

@@ -63,6 +63,7 @@ def test_every_instance_and_region_becomes_a_connection(
     assert Registry.objects.get(kind=RegistryKind.CCR).address == cloud.personal().url
     assert account.health == Health.HEALTHY
     assert account.discovered_at is not None
+    assert not any(call.region.endswith("-fsi") for call in cloud.calls)
 
 
 def test_discovering_twice_changes_nothing(cloud_account: CloudAccount) -> None:
@@ -77,6 +78,14 @@ def test_only_the_accounts_regions_are_looked_in(cloud: DemoCloud, cloud_account
     discover(cloud_account)
     assert names() == {"tcr demo-singapore": SINGAPORE}
     assert {call.region for call in cloud.calls if call.action == "DescribeInstances"} == {"ap-singapore"}
+
+
+def test_a_finance_region_is_looked_in_where_it_is_named(
+    cloud: DemoCloud, cloud_account: CloudAccount
+) -> None:
+    cloud_account.regions = ["ap-shanghai-fsi"]
+    assert discover(cloud_account).health == Health.HEALTHY
+    assert {call.region for call in cloud.calls} == {"ap-shanghai-fsi"}
 
 
 def test_a_region_that_is_none_is_named_and_the_others_are_listed(cloud_account: CloudAccount) -> None:
@@ -115,7 +124,8 @@ def test_an_instance_that_is_gone_keeps_its_row_and_says_so(
     cloud: DemoCloud, cloud_account: CloudAccount
 ) -> None:
     discover(cloud_account)
-    cloud.content = cloud.content.without_instance(SINGAPORE)
+    before = cloud.content
+    cloud.content = before.without_instance(SINGAPORE)
     discover(cloud_account)
     row = of_instance(SINGAPORE)
     assert (row.health, row.health_code, row.health_reason) == (
@@ -124,6 +134,9 @@ def test_an_instance_that_is_gone_keeps_its_row_and_says_so(
         accounts.GONE,
     )
     assert of_instance(GUANGZHOU).health == Health.UNKNOWN
+    cloud.content = before
+    discover(cloud_account)
+    assert (of_instance(SINGAPORE).health, of_instance(SINGAPORE).health_reason) == (Health.UNKNOWN, "")
 
 
 def test_an_instance_that_does_not_run_says_so(cloud: DemoCloud, cloud_account: CloudAccount) -> None:
