@@ -4,6 +4,7 @@ It verifies no digest, keeps nothing, checks no address and asks nobody for perm
 """
 
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,8 +14,13 @@ from urllib.parse import quote
 import requests
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
+from tencentcloud.common.common_client import CommonClient
+from tencentcloud.common.credential import Credential
+from tencentcloud.common.profile.client_profile import ClientProfile
+from tencentcloud.common.profile.http_profile import HttpProfile
 
-from bench.registry import ACCOUNT, PASSWORD
+from bench.registry import ACCOUNT, INSTANCE, PASSWORD, REGION, SECRET_ID
+from repositories.registries.tencent_api import SERVICE, VERSION as API_VERSION, _rate as rate
 
 PAGE = 100
 
@@ -112,8 +118,71 @@ class Bare:
             names = [name for found in pool.map(repositories, projects) for name in found]
             list(pool.map(tags, names))
 
+    def tcr(self, *, contents: bool) -> None:
+        """Everything a TCR instance lists, and the contents behind it, within the rates the API allows."""
+        api = _TencentAPI(self._url)
+        registry = f"http://{api.call('DescribeInstances')['Registries'][0]['PublicDomain']}"
 
-FACES: dict[str, Callable[..., None]] = {"harbor1": Bare.harbor1, "harbor2": Bare.harbor2}
+        def repositories(namespace: str) -> list[str]:
+            found = api.pages("DescribeRepositories", "RepositoryList", NamespaceName=namespace)
+            return [str(entry["Name"]) for entry in found]
+
+        def images(name: str) -> None:
+            namespace, _, rest = name.partition("/")
+            words = {"NamespaceName": namespace, "RepositoryName": rest}
+            digests = {
+                str(entry["Digest"]) for entry in api.pages("DescribeImages", "ImageInfoList", **words)
+            }
+            token = client.token(name) if contents else ""
+            for digest in sorted(digests) if contents else ():
+                client.content(name, digest, token)
+
+        client = Bare(registry, self._concurrency)
+        if contents:
+            key = api.call("CreateInstanceToken", RegistryId=INSTANCE, TokenType="temp")
+            client.log_in(key["Username"], key["Token"])
+        namespaces = [str(entry["Name"]) for entry in api.pages("DescribeNamespaces", "NamespaceList")]
+        with ThreadPoolExecutor(self._concurrency) as pool:
+            names = [name for found in pool.map(repositories, namespaces) for name in found]
+            list(pool.map(images, names))
+        self.requests += client.requests + api.calls
+
+    def log_in(self, name: str, password: str) -> None:
+        """Ask with another account from now on."""
+        self._session.auth = (name, password)
+
+
+class _TencentAPI:
+    """Tencent Cloud's API by its own SDK, and the rates its documentation allows."""
+
+    def __init__(self, url: str) -> None:
+        self._endpoint = url.partition("://")[2]
+        self._threads = threading.local()
+        self.calls = 0
+
+    def call(self, action: str, **parameters: object) -> Any:
+        """The answer of one action."""
+        client = getattr(self._threads, "client", None)
+        if client is None:
+            http = HttpProfile(protocol="http", endpoint=self._endpoint, keepAlive=True)
+            credential = Credential(SECRET_ID, PASSWORD)
+            client = CommonClient(SERVICE, API_VERSION, credential, REGION, ClientProfile(httpProfile=http))
+            self._threads.client = client
+        time.sleep(rate(SECRET_ID, action).take())
+        self.calls += 1
+        return client.call_json(action, parameters)["Response"]
+
+    def pages(self, action: str, key: str, **parameters: object) -> Iterator[Any]:
+        """Every entry of a list."""
+        page = 1
+        while entries := self.call(action, RegistryId=INSTANCE, Offset=page, Limit=PAGE, **parameters)[key]:
+            yield from entries
+            if len(entries) < PAGE:
+                return
+            page += 1
+
+
+FACES: dict[str, Callable[..., None]] = {"harbor1": Bare.harbor1, "harbor2": Bare.harbor2, "tcr": Bare.tcr}
 
 
 def measure(face: str, url: str, concurrency: int, *, contents: bool) -> tuple[float, int]:

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import BinaryIO, get_args
+from typing import Any, BinaryIO, get_args
 
 from demo.blobs import BlobMissingError, BlobStore
 from demo.catalog import (
@@ -30,10 +30,16 @@ from demo.catalog import (
 )
 from demo.distribution import VERSION, Distribution
 from demo.exchange import Answer, Request
+from demo.listener import announce, serving
 from demo.registry1 import OlderDistribution
-from demo.server import DemoServer, Face, announce
+from demo.server import DemoServer, Face
+from demo.tencent import DemoCloud
+from demo.tencent_model import CloudAccount, CloudContent, Instance, Policy
 
 ACCOUNT = "bench"
+SECRET_ID = "AKIDbenchbenchbenchbenchbenchbench"  # noqa: S105
+INSTANCE = "tcr-bench001"
+REGION = "ap-guangzhou"
 PASSWORD = "bench-password"  # noqa: S105 - of a registry that listens on 127.0.0.1 for some minutes
 LAYERS = 3
 _LAYER_TYPE = "application/vnd.docker.image.rootfs.diff.tar.gzip"
@@ -171,6 +177,28 @@ class _Distribution(_FromMemory, Distribution):
     """Harbor 2's side."""
 
 
+class _NoLog(list[Any]):
+    """Forgets what a server would remember of every request."""
+
+    def append(self, _: object) -> None:
+        """Forget it."""
+
+
+def cloud(blobs: BlobStore, catalog: Catalog) -> DemoCloud:
+    """A demo Tencent cloud with one TCR instance, whose namespaces are the projects of a catalog."""
+    account = CloudAccount(ACCOUNT, SECRET_ID, PASSWORD, PASSWORD)
+    everybody = (Policy("0.0.0.0/0"),)
+    instance = Instance(INSTANCE, "bench", REGION, catalog, entry="Opened", allowlist=everybody)
+    made = DemoCloud(blobs, CloudContent(account, (instance,)))
+    made.redirects_blobs = False
+    face = made.registry(INSTANCE)
+    face._distribution = _Distribution(blobs, face.tokens, _forget)  # noqa: SLF001
+    for listener in (made.api, face):
+        listener.requests = _NoLog()
+    made.api.calls = _NoLog()
+    return made
+
+
 class _OlderDistribution(_FromMemory, OlderDistribution):
     """Harbor 1's side."""
 
@@ -200,7 +228,7 @@ def main() -> int:
     parser.add_argument("--tags", type=int, default=50, help="in each repository")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--announce", type=Path)
-    parser.add_argument("--face", choices=get_args(Face), default="harbor2")
+    parser.add_argument("--face", choices=[*get_args(Face), "tcr"], default="harbor2")
     chosen = parser.parse_args()
     ended = threading.Event()
     for name in (signal.SIGINT, signal.SIGTERM):
@@ -213,14 +241,18 @@ def main() -> int:
         artifacts=chosen.artifacts,
         tags=chosen.tags,
     )
-    server = BenchServer(blobs, catalog, port=chosen.port, face=chosen.face)
     # A million values that never change need not be walked through again and again.
     gc.freeze()
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    announce(server.url, chosen.announce)
-    ended.wait()
-    server.stop()
+    if chosen.face == "tcr":
+        made = cloud(blobs, catalog)
+        announce(made.api_url, chosen.announce)
+        ended.wait()
+        made.stop()
+        return 0
+    server = BenchServer(blobs, catalog, port=chosen.port, face=chosen.face)
+    with serving(server):
+        announce(server.url, chosen.announce)
+        ended.wait()
     return 0
 
 

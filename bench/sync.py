@@ -56,7 +56,7 @@ class Size:
         return self.projects * self.repositories * self.tags
 
 
-FULL = {"harbor2": Size(200), "harbor1": Size(40)}
+FULL = {"harbor2": Size(200), "harbor1": Size(40), "tcr": Size(40)}
 
 
 class Figures:
