@@ -1,12 +1,15 @@
 """Rows C-P: lists that lie, repeat, shrink and never end lose nothing, and prove nothing gone."""
 
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
+from django.utils import timezone
 
 from demo.evil import Evil, Scenario
 from demo.evil_scenarios import LISTINGS, named
-from repositories.models import Registry, Tag
+from repositories import sync as data_update
+from repositories.models import Registry, Sync, SyncTrigger, Tag
 from tcss.lifecycle import State
 from tests.evil.world import Known, kept, lister, marked, update
 from tests.fakes.hostile_server import hostile_server
@@ -114,6 +117,20 @@ def test_c_p10_what_came_before_the_failing_page_is_kept_as_news(
     assert {f"page-{number}" for number in range(60)} <= names
     assert kept(before)
     assert marked() == set()
+
+
+def test_c_p15_the_end_of_the_night_costs_nothing_and_is_said(registry: Registry, before: Known) -> None:
+    now = timezone.now()
+    sync = Sync.objects.create(
+        registry=registry, trigger=SyncTrigger.NIGHTLY, night=now.date(), stop_at=now - timedelta(seconds=1)
+    )
+    data_update.run(sync.pk)
+    sync.refresh_from_db()
+    assert (sync.state, sync.is_complete) == (State.INCOMPLETE, False)
+    assert "night" in sync.error_reason
+    assert kept(before)
+    assert marked() == set()
+    assert update(registry).state == State.SUCCEEDED
 
 
 def test_c_p3_names_are_asked_for_at_the_registry_alone(evil: Evil) -> None:
