@@ -42,9 +42,9 @@ _LISTING_PIECE = 400
 _CONTENTS_ROOM = 32 * 2**20
 _CONTENTS_PIECE = 2**20
 # Listings that threads have or wait for, for each thread.
-_AHEAD = 2
+_AHEAD = 4
 # Known tags are read for some repositories at once: for so many, or for fewer that have so many tags.
-_LOOKED_UP_REPOSITORIES = 50
+_LOOKED_UP_REPOSITORIES = 25
 _LOOKED_UP_TAGS = 5000
 _BATCH = 500
 # Nothing came for so many seconds: what waits for more is written without it.
@@ -105,11 +105,6 @@ def _failure(error: RegistryError) -> Failure:
     return Failure(error.code, error.reason, error.remedy)
 
 
-def _lazily(listing: Callable[..., Iterable[Item]], *arguments: object) -> Iterator[Item]:
-    """The listing, begun by whoever walks through it."""
-    yield from listing(*arguments)
-
-
 class _Update:
     """One attempt at one data update."""
 
@@ -129,6 +124,11 @@ class _Update:
         self._reader.alive()
         if self._listed.given_up and self._listed.cause is not None:
             raise self._listed.cause
+
+    def _lazily(self, listing: Callable[..., Iterable[Item]], *arguments: object) -> Iterator[Item]:
+        """The listing, begun by the thread that walks through it, if anybody wants it by then."""
+        self._alive()
+        yield from listing(*arguments)
 
     def _begin_counting(self) -> None:
         self._listed = Listed()
@@ -190,7 +190,7 @@ class _Update:
         found: dict[str, RepositoryItem] = {}
         projects: deque[ProjectItem] = deque()
         under_way = 1
-        self._listing.start(_PROJECTS, _lazily(self._adapter.list_projects), _one)
+        self._listing.start(_PROJECTS, self._lazily(self._adapter.list_projects), _one)
         while under_way:
             piece = self._next()
             if piece is None:
@@ -204,7 +204,7 @@ class _Update:
             while projects and under_way < self._ahead and self._goes_on():
                 project = projects.popleft()
                 self._hold.stage = f"Listing repositories of {project.name}"
-                self._listing.start(project, _lazily(self._adapter.list_repositories, project), _one)
+                self._listing.start(project, self._lazily(self._adapter.list_repositories, project), _one)
                 under_way += 1
         self._items = [found[name] for name in sorted(found)]
 
@@ -252,7 +252,7 @@ class _Update:
                     is_all = True
                     break
                 self._hold.stage = f"Listing images of {work.item.name}"
-                self._listing.start(work, _lazily(self._adapter.list_artifacts, work.item), _weigh)
+                self._listing.start(work, self._lazily(self._adapter.list_artifacts, work.item), _weigh)
                 under_way += 1
             if is_all and not under_way:
                 self._intake.flush()
