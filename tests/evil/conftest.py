@@ -103,3 +103,10 @@ def registry(evil: Evil, connect: Callable[..., Registry], short_limits: None) -
 def before(registry: Registry) -> Known:
     """What the console knew when the registry turned evil."""
     return known()
+
+
+@pytest.fixture
+def older(evil_content: tuple[Path, Catalog]) -> Iterator[Evil]:
+    """The small registry as a Harbor 1."""
+    with running(*evil_content, face="harbor1") as server, enchanted(server) as evil:
+        yield evil

@@ -4,7 +4,7 @@ import hashlib
 import socket
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from repositories.registries.failures import BadAnswerError, CannotPullError
 from repositories.registries.protocol import RepositoryItem
 from tcss.lifecycle import State
 from tcss.outbound_sockets import Limits
-from tests.evil.world import Known, kept, lister, marked, puller, update
+from tests.evil.world import Known, kept, known, lister, marked, puller, update
 from tests.fakes.hostile_server import HostileServer, hostile_server, http
 
 DAMAGED = ("REG_PROTOCOL", "damaged or is not JSON")
@@ -101,6 +101,24 @@ def test_c_r1_the_next_good_data_update_makes_up_for_the_evil_one(
     assert update(registry).state == State.SUCCEEDED
     assert kept(before)
     assert not Repository.objects.exclude(error_code="").exists()
+
+
+@pytest.mark.usefixtures("short_limits")
+@pytest.mark.parametrize(
+    "title", ["C-R2-page-200", "C-R3-early-end", "C-R6-letters", "C-R9-many-headers", "C-R13-reset-at-once"]
+)
+def test_a_harbor_1_that_breaks_its_answers_costs_as_little(
+    older: Evil, connect: Callable[..., Registry], title: str
+) -> None:
+    registry = connect(older.server.url, version="V1")
+    assert update(registry).state == State.SUCCEEDED
+    before = known()
+    older.lay(named(title)[0])
+    sync = update(registry)
+    assert sync.state == State.INCOMPLETE
+    assert sync.error_code in {"REG_PROTOCOL", "REG_CONNECT", "REG_TIMEOUT", "REG_5XX"}
+    assert kept(before)
+    assert marked() == set()
 
 
 @pytest.mark.parametrize("name", ["C-R7-slow-headers", "C-R7-slow-body", "C-R8-silent"])
