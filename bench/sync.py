@@ -131,7 +131,8 @@ def rows_written(url: str) -> int:
             "WHERE relname LIKE ANY (%s)",
             [list(INVENTORY)],
         )
-        return int(cursor.fetchone()[0])
+        [(rows,)] = cursor.fetchall()
+        return int(rows)
 
 
 def update(face: str, url: str) -> dict[str, Any]:

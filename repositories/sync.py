@@ -9,15 +9,14 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
-from functools import partial
 from typing import TypeVar
 
-from django.db.models import Count, F
+from django.db.models import F
 from django.db.models.functions import Now
 from django.utils import timezone
 
 from repositories.connections import connect, pull_client
-from repositories.models import Registry, Repository, RepositoryHint, Sync, Tag
+from repositories.models import Registry, Sync, Tag
 from repositories.reading import Piece, Reader
 from repositories.registries.failures import RegistryError, TryLaterError
 from repositories.registries.pace import Pace
@@ -25,9 +24,9 @@ from repositories.registries.protocol import ArtifactItem, ProjectItem, Reposito
 from repositories.removal import settle
 from repositories.services import note_health
 from repositories.sync_hold import Hold, SettingsChangedError
-from repositories.sync_intake import Intake, Work, create_rows
+from repositories.sync_intake import Intake, Work
+from repositories.sync_known import KnownRepositories
 from repositories.sync_listed import NO_PROJECTS, Listed
-from repositories.sync_tags import RepositoryTags, known_tags, mark_missing
 from repositories.updates import RUN_SYNC
 from tcss.bell import ring
 from tcss.lifecycle import CancelRequestedError, Failure, LostLeaseError, State, held
@@ -43,10 +42,6 @@ _CONTENTS_ROOM = 32 * 2**20
 _CONTENTS_PIECE = 2**20
 # Listings that threads have or wait for, for each thread.
 _AHEAD = 4
-# Known tags are read for some repositories at once: for so many, or for fewer that have so many tags.
-_LOOKED_UP_REPOSITORIES = 25
-_LOOKED_UP_TAGS = 5000
-_BATCH = 500
 # Nothing came for so many seconds: what waits for more is written without it.
 _QUIET_SECONDS = 0.2
 _PROJECTS = object()
@@ -136,25 +131,23 @@ class _Update:
         lanes = (self._listing, self._contents)
         self._intake = Intake(self._hold, self._listed, self._client, lanes, self._finished)
         self._items: list[RepositoryItem] = []
-        self._rows: dict[str, Repository] = {}
-        self._hints: dict[str, RepositoryHint] = {}
         self._is_done = bytearray()
 
     def run(self) -> None:
         """All of it; raises RegistryError when nothing could be listed."""
         self._hold.write(self._begin)
         if self._hold.sync.is_partial:
-            self._look_up()
-            self._list_hinted()
+            known = KnownRepositories(self._hold)
+            self._list_images(known, known.hinted())
             if self._end_partial():
                 return
             # Somebody has asked for everything meanwhile.
             self._hold.sync.refresh_from_db(fields=["stop_at", "is_partial"])
             self._begin_counting()
-        self._look_up()
-        self._list_names()
-        self._list_images()
-        self._mark_gone_repositories()
+        known = KnownRepositories(self._hold)
+        self._list_images(known, self._list_names())
+        if self._listed.projects_complete and self._items:
+            known.mark_gone({item.name for item in self._items}, self._listed)
         self._hold.write(self._end)
 
     def _begin(self) -> None:
@@ -162,18 +155,6 @@ class _Update:
         Registry.objects.filter(pk=registry.pk).update(generation=F("generation") + 1)
         registry.refresh_from_db(fields=["generation"])
         Sync.objects.filter(pk=self._hold.sync.pk).update(generation=registry.generation)
-
-    def _look_up(self) -> None:
-        registry = self._hold.registry
-        self._rows = {row.name: row for row in Repository.objects.filter(registry=registry)}
-        self._hints = {row.repository_name: row for row in RepositoryHint.objects.filter(registry=registry)}
-
-    def _list_hinted(self) -> None:
-        for name in self._hints:
-            row = self._rows.get(name)
-            namespace = row.namespace if row else name.partition("/")[0]
-            self._items.append(RepositoryItem(name, namespace))
-        self._list_images()
 
     def _next(self) -> Piece | None:
         self._hold.beat()
@@ -184,7 +165,7 @@ class _Update:
         stop_at = self._hold.sync.stop_at
         return stop_at is not None and timezone.now() >= stop_at
 
-    def _list_names(self) -> None:
+    def _list_names(self) -> list[RepositoryItem]:
         """The names of all repositories, by their projects."""
         self._hold.stage = "Listing projects"
         found: dict[str, RepositoryItem] = {}
@@ -206,7 +187,7 @@ class _Update:
                 self._hold.stage = f"Listing repositories of {project.name}"
                 self._listing.start(project, self._lazily(self._adapter.list_repositories, project), _one)
                 under_way += 1
-        self._items = [found[name] for name in sorted(found)]
+        return [found[name] for name in sorted(found)]
 
     def _goes_on(self) -> bool:
         self._listed.cut = self._listed.cut or self._night_is_over
@@ -233,8 +214,9 @@ class _Update:
             self._listed.complete_namespaces.add(piece.key.name)
             self._listed.note_listed()
 
-    def _list_images(self) -> None:
-        """The images of all repositories, in the order of names, from where the last night ended."""
+    def _list_images(self, known: KnownRepositories, items: list[RepositoryItem]) -> None:
+        """The images of repositories, in the order of their names, from where the last night ended."""
+        self._items = items
         cursor = self._hold.registry.sync_cursor
         if cursor and not self._hold.sync.is_partial:
             names = [item.name for item in self._items]
@@ -242,7 +224,7 @@ class _Update:
             self._items = [*self._items[start:], *self._items[:start]]
         self._listed.repositories = self._hold.counts["repositories_total"] = len(self._items)
         self._is_done = bytearray(len(self._items))
-        works = self._works()
+        works = known.works(self._items)
         under_way = 0
         is_all = False
         while True:
@@ -269,71 +251,9 @@ class _Update:
         if self._listed.given_up:
             self._listed.unlisted += self._is_done.count(0)
 
-    def _works(self) -> Iterator[Work]:
-        """The repositories with what is known of them, which is looked up for many at once."""
-        waiting: list[tuple[int, RepositoryItem]] = []
-        counts = dict(
-            Tag.objects.filter(registry=self._hold.registry)
-            .values_list("repository")
-            .annotate(count=Count("pk"))
-            .values_list("repository", "count")
-        )
-        tags = 0
-        for position, item in enumerate(self._items):
-            waiting.append((position, item))
-            row = self._rows.get(item.name)
-            tags += counts.get(row.pk, 0) if row else 0
-            if len(waiting) >= _LOOKED_UP_REPOSITORIES or tags >= _LOOKED_UP_TAGS:
-                yield from self._looked_up(waiting)
-                waiting, tags = [], 0
-        yield from self._looked_up(waiting)
-
-    def _looked_up(self, items: list[tuple[int, RepositoryItem]]) -> Iterator[Work]:
-        for _, item in items:
-            if item.name not in self._rows:
-                self._rows[item.name] = Repository(
-                    registry=self._hold.registry,
-                    name=item.name,
-                    namespace=item.namespace,
-                    seen_generation=self._hold.registry.generation,
-                )
-        rows = [self._rows[item.name] for _, item in items]
-        # One that only a webhook named gets a row when there is something in it.
-        if not self._hold.sync.is_partial and any(row.pk is None for row in rows):
-            self._hold.write(partial(create_rows, rows))
-        known = known_tags([row.pk for row in rows if row.pk is not None])
-        for (position, item), row in zip(items, rows, strict=True):
-            yield Work(
-                item,
-                row,
-                RepositoryTags(known.get(row.pk, {})),
-                position,
-                self._hints.get(item.name),
-                self._hold.sync.is_partial,
-            )
-
     def _finished(self, work: Work) -> None:
         self._is_done[work.position] = 1
         self._hold.count("repositories_seen")
-
-    def _mark_gone_repositories(self) -> None:
-        """Mark the tags of repositories that a complete listing no longer shows."""
-        listed = self._listed
-        if not (listed.projects_complete and self._items):
-            return
-        seen = {item.name for item in self._items}
-        gone = [
-            row.pk
-            for row in self._rows.values()
-            if row.name not in seen
-            and (row.namespace in listed.complete_namespaces or row.namespace not in listed.projects)
-        ]
-        for start in range(0, len(gone), _BATCH):
-            tags = Tag.objects.filter(repository__in=gone[start : start + _BATCH], missing_since=None)
-            pks = list(tags.values_list("pk", flat=True))
-            if pks:
-                self._hold.write(partial(mark_missing, pks))
-                self._hold.count("tags_missing", len(pks))
 
     def _end_partial(self) -> bool:
         """End an update of what webhooks named; False where it is to be one of everything by now."""
