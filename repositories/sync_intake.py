@@ -350,7 +350,8 @@ def _write_ends(gone: Mapping[Work, list[int]]) -> None:
     for work in gone:
         if work.has_new_problem:
             Repository.objects.filter(pk=work.row.pk).update(**work.problem)
-        if work.hint is not None:
+        # What could not be listed waits for the next data update.
+        if work.hint is not None and work.error is None:
             hints = RepositoryHint.objects.filter(pk=work.hint.pk)
             # A younger one was given while this ran.
             hints.filter(received_at__lte=work.hint.received_at).delete()

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -14,8 +14,12 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from demo.catalog import Tag as DemoTag
+from demo.faults import html_page
+from demo.server import DemoServer
 from repositories import hints, updates
-from repositories.models import Registry, RegistryKind, RepositoryHint, Sync, SyncTrigger
+from repositories.models import Registry, RegistryKind, RepositoryHint, Sync, SyncTrigger, Tag
+from repositories.sync import run
 from repositories.tasks import hints as tick
 from repositories.updates import request_hinted, request_sync
 from repositories.webhook_events import MAX_BODY_BYTES
@@ -339,6 +343,91 @@ def test_asking_for_everything_widens_a_data_update_of_what_was_named(harbor: Re
     request_sync(harbor, SyncTrigger.COMMAND)
     whole.refresh_from_db()
     assert (whole.trigger, Sync.objects.count()) == (SyncTrigger.MANUAL, 1)
+
+
+def listings(demo: DemoServer) -> list[str]:
+    """What was asked of the demo's API, without its query, each once."""
+    return sorted({seen.path.partition("?")[0] for seen in demo.requests if seen.path.startswith("/api/")})
+
+
+def test_a_push_that_was_announced_is_shown_without_listing_anything_else(
+    demo: DemoServer, registry: Registry
+) -> None:
+    run(request_sync(registry, SyncTrigger.MANUAL).pk)
+    before = Tag.objects.count()
+    token = renew(registry)
+    digest = Tag.objects.get(repository_name="library/debian", name="12").manifest_digest
+    tag = DemoTag("12-again", push_time=datetime(2026, 1, 2, tzinfo=UTC))
+    demo.catalog = demo.catalog.with_tag("library", "debian", tag, digest)
+    demo.requests.clear()
+
+    assert post(registry, pushed("library/debian"), Authorization=token).status_code == 202
+    make_old()
+    tick()
+    sync = Sync.objects.get(trigger=SyncTrigger.WEBHOOK)
+    run(sync.pk)
+
+    sync.refresh_from_db()
+    assert (sync.state, sync.is_partial, sync.is_complete, sync.tags_new) == (State.SUCCEEDED, True, False, 1)
+    assert Tag.objects.filter(repository_name="library/debian", name="12-again").exists()
+    assert Tag.objects.filter(missing_since=None).count() == before + 1
+    assert listings(demo) == ["/api/v2.0/projects/library/repositories/debian/artifacts"]
+    assert not any("/manifests/" in seen.path for seen in demo.requests)
+    assert named(registry) == set()
+    tick()
+    assert Sync.objects.filter(trigger=SyncTrigger.WEBHOOK).count() == 1
+
+
+def test_a_deletion_that_was_announced_is_shown_without_listing_anything_else(
+    demo: DemoServer, registry: Registry
+) -> None:
+    run(request_sync(registry, SyncTrigger.MANUAL).pk)
+    token = renew(registry)
+    demo.catalog = demo.catalog.without_tag("library", "debian", "12")
+    demo.requests.clear()
+    post(registry, pushed("library/debian", kind="DELETE_ARTIFACT"), Authorization=token)
+    make_old()
+    tick()
+    run(Sync.objects.get(trigger=SyncTrigger.WEBHOOK).pk)
+    assert Tag.objects.get(repository_name="library/debian", name="12").missing_since is not None
+    assert listings(demo) == ["/api/v2.0/projects/library/repositories/debian/artifacts"]
+
+
+def test_a_hint_for_what_is_not_there_ends_well_and_makes_nothing(
+    demo: DemoServer, registry: Registry
+) -> None:
+    run(request_sync(registry, SyncTrigger.MANUAL).pk)
+    before = Tag.objects.filter(missing_since=None).count()
+    receive(registry, pushed("library/no-such-thing"))
+    make_old()
+    tick()
+    sync = Sync.objects.get(trigger=SyncTrigger.WEBHOOK)
+    run(sync.pk)
+    sync.refresh_from_db()
+    assert sync.state == State.SUCCEEDED
+    assert not registry.repositories.filter(name="library/no-such-thing").exists()
+    assert Tag.objects.filter(missing_since=None).count() == before
+    assert named(registry) == set()
+
+
+def test_a_hint_whose_repository_could_not_be_listed_waits(demo: DemoServer, registry: Registry) -> None:
+    run(request_sync(registry, SyncTrigger.MANUAL).pk)
+    receive(registry, pushed("library/debian"))
+    make_old()
+    tick()
+    demo.faults.add(html_page("/repositories/debian/artifacts", times=None))
+    sync = Sync.objects.get(trigger=SyncTrigger.WEBHOOK)
+    run(sync.pk)
+    sync.refresh_from_db()
+    assert sync.state == State.FAILED
+    assert named(registry) == {"library/debian"}
+    demo.faults.clear()
+    tick()
+    assert Sync.objects.filter(trigger=SyncTrigger.WEBHOOK).count() == 1
+    end(sync, State.FAILED, minutes_ago=11)
+    tick()
+    run(Sync.objects.latest("pk").pk)
+    assert named(registry) == set()
 
 
 # The page that sets a webhook up.
