@@ -14,11 +14,12 @@ from pathlib import Path
 from django.db import transaction
 
 from images.models import Image
-from repositories.connections import pull_client
+from repositories.connections import connect, pull_client
 from repositories.models import Registry
 from repositories.pull_limit import database_now, grant
-from repositories.registries.failures import RegistryError, TryLaterError
+from repositories.registries.failures import AccessRefusedError, RegistryError, TryLaterError
 from repositories.registries.protocol import PullClient
+from repositories.services import note_health
 from scanning.contents import WrongContentError
 from scanning.failpoints import failpoint
 from scanning.models import Scan, ScanStep
@@ -74,6 +75,9 @@ def pull(image: Image, target: Path, store: BlobStore, heartbeat: Heartbeat) -> 
     for source in sources_of(image):
         if source.registry.pk in {wait.registry.pk for wait in waits}:
             continue
+        if source.registry.is_left_alone:
+            errors.append(_left_alone())
+            continue
         try:
             return _pull_from(source, image, target, store, heartbeat)
         except MustWaitError as wait:
@@ -84,6 +88,8 @@ def pull(image: Image, target: Path, store: BlobStore, heartbeat: Heartbeat) -> 
                 "An image could not be pulled from one of its sources",
                 extra={"image": image.pk, "registry": source.registry.pk, "cause": str(error)},
             )
+            if isinstance(error, RegistryError) and error.code == "REG_AUTH":
+                _look_into_login(source.registry)
             if isinstance(error, RegistryError) and error.code == "REG_RATE":
                 waits.append(_as_asked(source.registry, error))
             errors.append(error)
@@ -92,6 +98,24 @@ def pull(image: Image, target: Path, store: BlobStore, heartbeat: Heartbeat) -> 
     # What may pass is worth another attempt, whatever the other sources said.
     passing = [error for error in errors if isinstance(error, TryLaterError)]
     raise passing[0] if passing else errors[0]
+
+
+def _look_into_login(registry: Registry) -> None:
+    """Count it where the login itself is refused; a pull's refusal may only mean this one repository."""
+    try:
+        next(connect(registry).list_projects(), None)
+    except RegistryError as error:
+        if error.code == "REG_AUTH":
+            note_health(registry, error)
+
+
+def _left_alone() -> AccessRefusedError:
+    """Why a registry is not even asked: many scans with a refused password would lock the account."""
+    return AccessRefusedError(
+        "REG_AUTH",
+        "The registry has refused this username and password several times, so it is not asked any more.",
+        "Enter username and password of the image repository again, then scan again.",
+    )
 
 
 @dataclass
