@@ -162,8 +162,12 @@ class _Update:
 
     @property
     def _night_is_over(self) -> bool:
-        stop_at = self._hold.sync.stop_at
-        return stop_at is not None and timezone.now() >= stop_at
+        sync = self._hold.sync
+        if sync.stop_at is None or timezone.now() < sync.stop_at:
+            return False
+        # Somebody may have asked for it by hand meanwhile: then it goes on.
+        sync.refresh_from_db(fields=["stop_at"])
+        return sync.stop_at is not None
 
     def _list_names(self) -> list[RepositoryItem]:
         """The names of all repositories, by their projects."""

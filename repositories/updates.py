@@ -21,14 +21,21 @@ def request_sync(
 ) -> Sync:
     """The registry's data update that waits or runs, or a new one; asking twice is harmless.
 
-    One that was to list only what webhooks named goes on to list everything.
+    One that was to list only what webhooks named goes on to list everything. Where a person asks, the end of
+    the night does not cut it, and one that is stopping does not count.
     """
     requested_by_id = user.pk if user is not None and user.is_authenticated else None
-    if trigger in {SyncTrigger.MANUAL, SyncTrigger.COMMAND}:
+    by_hand = trigger in {SyncTrigger.MANUAL, SyncTrigger.COMMAND}
+    if by_hand:
         Registry.objects.filter(pk=registry.pk, refused_logins__gt=0).update(refused_logins=0)
     while True:
         active = Sync.objects.filter(registry=registry, state__in=ACTIVE).first()
+        if active is not None and by_hand and active.cancel_requested:
+            _end_stopping(active)
+            continue
         if active is not None and not active.is_partial:
+            if by_hand and active.stop_at is not None:
+                Sync.objects.filter(pk=active.pk, state__in=ACTIVE).update(stop_at=None)
             return active
         if active is not None:
             # Where this changes nothing it has just ended, or somebody else has widened it.
@@ -46,6 +53,12 @@ def request_sync(
         except IntegrityError:
             # Somebody else asked in the same moment; theirs is joined, unless it has ended already.
             continue
+
+
+def _end_stopping(sync: Sync) -> None:
+    """End at once what was told to stop; its worker's fence no longer holds."""
+    source = State(sync.state)
+    Sync.objects.advance(sync.pk, fence=sync.fence, source=source, target=State.CANCELLED, stage="")
 
 
 def request_hinted(registry: Registry) -> Sync | None:

@@ -113,3 +113,22 @@ def test_a_waiting_one_that_was_told_to_stop_is_cancelled(other: Registry, bells
     recovery.reap()
     sync.refresh_from_db()
     assert sync.state == State.CANCELLED
+
+
+def test_asking_by_hand_while_one_is_stopping_gets_one_of_its_own(other: Registry, bells: list[int]) -> None:
+    for state in (State.QUEUED, State.RUNNING):
+        stopping = request_sync(other, SyncTrigger.MANUAL)
+        Sync.objects.filter(pk=stopping.pk).update(state=state, cancel_requested=True)
+        asked = request_sync(other, SyncTrigger.MANUAL)
+        stopping.refresh_from_db()
+        assert stopping.state == State.CANCELLED
+        assert asked.pk != stopping.pk
+        assert asked.state == State.QUEUED
+        assert bells[-1] == asked.pk
+        Sync.objects.filter(pk=asked.pk).delete()
+
+
+def test_only_a_person_ends_one_that_is_stopping(other: Registry, bells: list[int]) -> None:
+    stopping = request_sync(other, SyncTrigger.MANUAL)
+    Sync.objects.filter(pk=stopping.pk).update(state=State.RUNNING, cancel_requested=True)
+    assert request_sync(other, SyncTrigger.WEBHOOK).pk == stopping.pk

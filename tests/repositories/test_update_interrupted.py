@@ -182,6 +182,26 @@ def test_a_night_that_is_over_already_asks_for_no_repository(demo: DemoServer, r
     assert registry.sync_cursor == "library/debian"
 
 
+def test_a_night_does_not_cut_what_a_person_has_asked_for_meanwhile(
+    demo: DemoServer, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one_after_the_other(monkeypatch)
+    end = datetime(2026, 3, 1, 3, tzinfo=UTC)
+
+    def now() -> datetime:
+        if len(listed(demo)) < 5:
+            return end - timedelta(seconds=1)
+        assert request_sync(registry, SyncTrigger.MANUAL).pk == sync.pk
+        return end + timedelta(seconds=1)
+
+    monkeypatch.setattr(data_update, "timezone", SimpleNamespace(now=now))
+    sync = request_sync(registry, SyncTrigger.NIGHTLY)
+    Sync.objects.filter(pk=sync.pk).update(stop_at=end)
+    run(sync)
+    assert (sync.state, sync.is_complete, sync.stop_at) == (State.SUCCEEDED, True, None)
+    assert sync.repositories_seen == 17
+
+
 def hinted(registry: Registry, *names: str) -> Sync:
     for name in names:
         RepositoryHint.objects.create(registry=registry, repository_name=name)
