@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scanning.engines.clamav_answers import (
-    NAME,
     UnexpectedAnswer,
     Version,
     in_session,
@@ -28,13 +27,10 @@ from scanning.engines.clamav_connection import (
     Address,
     ClamdUnreachable,
     Connection,
-    TcpAddress,
     UnixAddress,
 )
 from scanning.engines.malware import ContentVerdict
 from scanning.engines.protocol import EngineCancelled, EngineError, EngineTimeout
-
-__all__ = ["NAME", "Clamd", "Limits", "Session", "TcpAddress", "UnixAddress"]
 
 Content = bytes | bytearray | memoryview
 

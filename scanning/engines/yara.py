@@ -28,9 +28,13 @@ _SEVERITY_FIELDS = ("severity", "threat_level")
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What judging one content may use: bytes that are looked at, and wall-clock seconds."""
+    """What judging one content may use: bytes that are looked at, and wall-clock seconds.
 
-    content_bytes: int = 2**30
+    A file is mapped, and what of it is in memory at a time counts as the process's own. A rule that counts
+    how often a text occurs takes up to 200 MB more for each of its texts in a content made for that.
+    """
+
+    content_bytes: int = 2**29
     seconds: int = 60
 
 

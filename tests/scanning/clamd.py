@@ -15,8 +15,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from scanning.engines.clamav import Clamd, Limits, TcpAddress, UnixAddress
+from scanning.engines.clamav import Clamd, Limits
 from scanning.engines.clamav_configuration import configuration
+from scanning.engines.clamav_connection import TcpAddress, UnixAddress
 from tests.scanning.samples import EICAR
 
 MARK = b"a mark that only our own signature knows"

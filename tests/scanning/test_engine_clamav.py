@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from scanning.engines.clamav import Clamd, Limits, Session, TcpAddress, UnixAddress
+from scanning.engines.clamav import Clamd, Limits, Session
 from scanning.engines.clamav_configuration import check, configuration
-from scanning.engines.clamav_connection import ClamdUnreachable
+from scanning.engines.clamav_connection import ClamdUnreachable, TcpAddress, UnixAddress
 from scanning.engines.malware import MalwareKind, Outcome
 from scanning.engines.protocol import EngineCancelled, EngineCrash, EngineTimeout
 from tests.scanning.clamd import MARK, QUICK, Running, real_clamd
