@@ -6,6 +6,7 @@ The formats are described in POSIX.1-2001 (pax) and in the manual of GNU tar, "T
 """
 
 import enum
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
@@ -21,6 +22,7 @@ from scanning.engines.tar_stream import (
     malformed,
 )
 
+_TIME = re.compile(rb"[\x80-\xff]|" + OCTAL.pattern)
 _ZERO_BLOCK = bytes(BLOCK_BYTES)
 _LONG_NAME, _LONG_LINK, _PAX, _PAX_GLOBAL, _GNU_SPARSE = b"L", b"K", b"x", b"g", b"S"
 _EXTENSIONS = frozenset((_LONG_NAME, _LONG_LINK, _PAX, _PAX_GLOBAL))
@@ -143,6 +145,7 @@ def _extended(extension: _Extension, block: bytes, source: ByteSource, limits: L
     extension.count += 1
     if extension.count > limits.extensions:
         raise malformed(f"A file has more than {limits.extensions} headers for its name and attributes.")
+    source.count_extension(size)
     data = source.exactly(size)
     source.skip(-size % BLOCK_BYTES)
     kind = block[156:157]
@@ -204,7 +207,9 @@ def _short_name(block: bytes) -> bytes:
     prefix = b""
     if block[257:263] == b"ustar\0":
         prefix = text(block[345:476] if block[508:512] == b"tar\0" else block[345:500])
-    elif block[257:265] == b"ustar  \0" and block[345] < 0x80 and not OCTAL.match(block[345:357]):
+    elif block[257:265] == b"ustar  \0" and not _TIME.match(block[345:357]):
         # Programs built with Go before 1.8 put a prefix where GNU's format has a time.
         prefix = text(block[345:500])
+        if not prefix.isascii():
+            return name
     return prefix + b"/" + name if prefix else name

@@ -49,6 +49,7 @@ def _leading_pieces(source: ByteSource, stored: int, limits: LayerLimits) -> Pie
         lines += block.count(b"\n")
         if lines and not expected:
             expected = 1 + 2 * decimal(bytes(text[: text.index(b"\n")]))
+    source.count_extension(len(text))
     return _pairs(bytes(text).split(b"\n", expected)[1:expected])
 
 
@@ -56,14 +57,17 @@ def old_pieces(block: bytes, source: ByteSource, limits: LayerLimits) -> Pieces:
     """The map of GNU's own sparse member: four pieces in the header, more in blocks that follow it."""
     pieces: list[tuple[int, int]] = []
     entries, goes_on = block[386:482], block[482]
+    begins = source.position
     while True:
         for at in range(0, len(entries), 24):
             if entries[at] == 0:
                 break
             pieces.append((number(entries[at : at + 12]), number(entries[at + 12 : at + 24])))
+        read = source.position - begins
         if not goes_on:
+            source.count_extension(read)
             return tuple(pieces)
-        if len(pieces) * 24 > limits.extension_bytes:
+        if read > limits.extension_bytes:
             raise malformed("The map of a sparse file is too long.")
         following = source.exactly(BLOCK_BYTES)
         entries, goes_on = following[:504], following[504]

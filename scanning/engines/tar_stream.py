@@ -9,6 +9,7 @@ from scanning.engines.protocol import EngineBomb, ImageMalformed
 
 BLOCK_BYTES = 512
 CHUNK_BYTES = 2**20
+_USUAL_EXTENSION_BYTES = 1024
 _ZEROS = memoryview(bytes(CHUNK_BYTES))
 
 
@@ -17,14 +18,17 @@ class LayerLimits:
     """How much of one layer is walked.
 
     `tar_bytes` bounds the archive, `hole_bytes` the holes of all sparse files together, `extension_bytes`
-    each header that carries a long name or other attributes, and `extensions` their number before one member.
+    each header that carries a long name, attributes or the map of a sparse file, and `extensions` their
+    number before one member. `long_bytes` bounds all those together that are longer than honest ones usually
+    are, since reading them takes more time than reading files.
     """
 
-    entries: int = 2_000_000
+    entries: int = 1_000_000
     tar_bytes: int = 64 * 2**30
     hole_bytes: int = 4 * 2**30
     extension_bytes: int = 2**20
     extensions: int = 8
+    long_bytes: int = 64 * 2**20
 
 
 @runtime_checkable
@@ -55,6 +59,7 @@ class ByteSource:
         self._at = 0
         self._chunk_begins = 0
         self._holes = 0
+        self._long = 0
 
     @property
     def position(self) -> int:
@@ -108,6 +113,15 @@ class ByteSource:
         self._holes += size
         if self._holes > self._limits.hole_bytes:
             raise bomb(f"The holes of a layer's sparse files are more than {self._limits.hole_bytes} bytes.")
+
+    def count_extension(self, size: int) -> None:
+        """Count a header beside a member's own. Raises EngineBomb after too many long ones."""
+        if size > _USUAL_EXTENSION_BYTES:
+            self._long += size
+            if self._long > self._limits.long_bytes:
+                raise bomb(
+                    f"A layer's long names and attributes take more than {self._limits.long_bytes} bytes."
+                )
 
     def _next_chunk(self) -> bool:
         self._chunk_begins += len(self._chunk)

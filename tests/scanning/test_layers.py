@@ -171,7 +171,8 @@ def test_c_t1_a_ustar_prefix_stands_before_the_name() -> None:
     assert paths(file(b"name", prefix=b"usr/share")) == ["usr/share/name"]
     # Go before 1.8 did so in GNU's format, too, where others have a time.
     assert paths(file(b"name", prefix=b"usr/share", magic=b"ustar  \0")) == ["usr/share/name"]
-    assert paths(file(b"name", prefix=b"14550000000\0", magic=b"ustar  \0")) == ["name"]
+    for time in (b"14550000000\0", b"\x80\0\0\0", "größe".encode()):
+        assert paths(file(b"name", prefix=time, magic=b"ustar  \0")) == ["name"]
     assert paths(file(b"name", prefix=b"usr/share", magic=bytes(8))) == ["name"]
 
 

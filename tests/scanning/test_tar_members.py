@@ -75,6 +75,14 @@ def test_c_t5_a_sparse_file_of_terabytes_is_a_malformed_image(form: str) -> None
         entries(FORMS[form](b"hole", size, [(0, b"x")]), limits=LayerLimits(tar_bytes=2**32))
 
 
+def test_c_t5_a_sparse_map_without_end_is_a_malformed_image() -> None:
+    endless = header(b"a", flag=b"S", magic=b"ustar  \0", tail=bytes(121 + 96) + b"\1")
+    source = Counted(itertools.chain([endless], itertools.repeat(bytes(504) + b"\1" + bytes(7), 1_000_000)))
+    with pytest.raises(ImageMalformed, match="too long"):
+        list(walk(source, alive=lambda: None))
+    assert source.size < 2**21
+
+
 def test_c_t5_many_holes_are_a_bomb_before_they_are_read() -> None:
     holes = [pax_sparse(b"hole%d" % number, 2**20, []) for number in range(100)]
     with pytest.raises(EngineBomb, match="holes"):
@@ -223,6 +231,21 @@ def test_c_t9_attributes_of_a_hundred_megabytes_are_not_read() -> None:
     with pytest.raises(ImageMalformed, match="1048576 bytes"):
         list(walk(source, alive=lambda: None))
     assert source.size < 2**21
+
+
+def test_c_t9_many_long_attributes_are_a_bomb_and_many_short_ones_are_not() -> None:
+    limits = LayerLimits(long_bytes=2**20)
+    short = pax((b"SCHILY.xattr.user.a", b"x" * 900)) + file(b"a")
+    assert len(list(walk(repeated(short, 2000), limits=limits, alive=lambda: None))) == 2000
+    sparse = [(512 * number, b"x") for number in range(200)]
+    for long in (
+        pax((b"SCHILY.xattr.user.a", b"x" * 2000)) + file(b"a"),
+        long_name(b"d/" * 1000) + file(b"a"),
+        old_sparse(b"a", 512 * 200, sparse),
+        pax_sparse(b"a", 512 * 200, sparse),
+    ):
+        with pytest.raises(EngineBomb, match="long names"):
+            list(walk(repeated(long, 2000), limits=limits, alive=lambda: None))
 
 
 def test_c_t9_attributes_that_say_nothing_of_place_and_size_are_passed_over() -> None:
