@@ -146,7 +146,12 @@ def _operators_texts(folder: Path) -> tuple[dict[str, str], list[BadRuleFile]]:
             elif path.stat().st_size > _MAX_FILE_BYTES:
                 bad.append(BadRuleFile(name, f"The file is longer than {_amount(_MAX_FILE_BYTES)}."))
             else:
-                texts[_OPERATORS + name] = path.read_text(encoding="utf-8")
+                text = path.read_text(encoding="utf-8-sig")
+                # The compiler would stop there and leave out the rules behind it without a word.
+                if "\0" in text:
+                    bad.append(BadRuleFile(name, "The file holds a NUL character."))
+                else:
+                    texts[_OPERATORS + name] = text
         except OSError:
             bad.append(BadRuleFile(name, "The file cannot be read."))
         except UnicodeDecodeError:

@@ -156,7 +156,7 @@ rule Internal_Leak : exploit {
 
 def test_operators_rules_stand_beside_ours(tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
-    (tmp_path / "deep" / "ours.yara").write_text(OPERATORS)
+    (tmp_path / "deep" / "ours.yara").write_text(OPERATORS, encoding="utf-8-sig")
     (tmp_path / "README.md").write_text("not a rule")
     engine = Yara.load(tmp_path)
     assert engine.bad_files == ()
@@ -185,6 +185,7 @@ BAD_FILES = {
     "include.yar": (b'include "/etc/passwd"', "includes are disabled"),
     "external.yar": (b'rule x { condition: filename == "x" }', "undefined identifier"),
     "slow.yar": (b"rule x { strings: $a = /(/ condition: $a }", "regular expression"),
+    "nul.yar": (b"rule a { condition: false }\0rule b { condition: true }", "NUL"),
     "binary.yar": (b"\xff\xfe\x00", "UTF-8"),
     "long.yar": (b"//" + b"x" * (9 * 2**20), "longer than 8 MiB"),
 }
