@@ -6,10 +6,10 @@ from datetime import datetime
 from typing import NamedTuple
 
 from django.conf import settings
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, OuterRef, Subquery
 from django.db.models.functions import Now
 
-from images.models import ArtifactKind, Platform
+from images.models import ArtifactKind, Manifest, Platform
 from repositories.models import Registry, Repository, Tag
 from repositories.registries.protocol import ArtifactItem, TagItem
 from repositories.sync_contents import ManifestRow
@@ -56,15 +56,22 @@ class KnownTag(NamedTuple):
 
 
 def known_tags(repositories: Collection[int]) -> Mapping[int, dict[str, KnownTag]]:
-    """The tags of some repositories by the repositories' keys and their own names, in one query."""
+    """The tags of some repositories by the repositories' keys and their own names."""
     columns = ("name", "pk", "manifest_digest", "pushed_at", "image_id", "missing_since", "is_latest")
+    # For a join PostgreSQL would read the whole table of manifests, and once for every batch.
+    kind = Subquery(Manifest.objects.filter(pk=OuterRef("manifest")).values("kind"))
+    rows = Tag.objects.filter(repository__in=repositories).values_list("repository_id", *columns, kind)
     found: defaultdict[int, dict[str, KnownTag]] = defaultdict(dict)
-    rows = Tag.objects.filter(repository__in=repositories).values_list(
-        "repository_id", *columns, "manifest__kind"
-    )
-    behind = _behind(repositories)
+    with_indexes: set[int] = set()
     for repository, *values in rows:
-        found[repository][values[0]] = KnownTag._make([*values, values[1] in behind])
+        tag = KnownTag(*values)
+        found[repository][tag.name] = tag
+        if tag.kind == ArtifactKind.INDEX:
+            with_indexes.add(repository)
+    behind = _behind(with_indexes) if with_indexes else set()
+    for repository in with_indexes:
+        tags = found[repository]
+        tags |= {name: tag._replace(is_behind=True) for name, tag in tags.items() if tag.pk in behind}
     return found
 
 
