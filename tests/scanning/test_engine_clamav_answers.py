@@ -37,6 +37,10 @@ def content(wanted: bytes, *answers: str) -> Callable[[Peer], None]:
     return exchange
 
 
+def console_hangs_up(peer: Peer) -> None:
+    assert peer.connection.recv(1) == b"", "the console goes on over this connection"
+
+
 def hang_up_in_the_middle(peer: Peer) -> None:
     peer.expect(b"zIDSESSION\0zINSTREAM\0")
 
@@ -203,7 +207,7 @@ def test_an_answer_that_comes_before_its_content_ends_the_connection() -> None:
 
 @pytest.mark.parametrize("answer", ["2: stream: OK", "stream: OK", "1: /tmp/x: OK", "1: PONG"])
 def test_a_wrong_answer_is_an_error_and_ends_the_connection(answer: str) -> None:
-    wrong = session_of(content(b"one", answer))
+    wrong = session_of(content(b"one", answer), console_hangs_up)
     right = session_of(content(b"two", "1: stream: OK"))
     with fake_clamd(wrong, right) as clamd, clamd.session() as session:
         with pytest.raises(UnexpectedAnswer):
@@ -232,7 +236,7 @@ def test_an_answer_without_an_end_is_cut_off() -> None:
 def test_a_content_that_takes_too_long_is_not_fully_scanned_while_clamd_itself_answers() -> None:
     def wait(peer: Peer) -> None:
         peer.stream()
-        assert peer.connection.recv(1) == b"", "the console hangs up first"
+        console_hangs_up(peer)
 
     def pong(peer: Peer) -> None:
         peer.expect(b"zPING\0")
