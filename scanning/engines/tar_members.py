@@ -107,7 +107,7 @@ def content(source: ByteSource, member: Member) -> Iterator[memoryview]:
 
 
 def _stored(source: ByteSource, size: int) -> Iterator[memoryview]:
-    while size:
+    while size > 0:
         piece = source.piece(size)
         if not piece:
             raise ends_too_early()

@@ -82,7 +82,7 @@ class ByteSource:
             self._at = end
             return taken
         parts = []
-        while size and (piece := self.piece(size)):
+        while size > 0 and (piece := self.piece(size)):
             parts.append(bytes(piece))
             size -= len(piece)
         return b"".join(parts)
@@ -96,13 +96,13 @@ class ByteSource:
 
     def skip(self, size: int) -> int:
         """Leave `size` bytes out; how many of them the stream did not have."""
-        while size and (piece := self.piece(size)):
+        while size > 0 and (piece := self.piece(size)):
             size -= len(piece)
         return size
 
     def hole(self, size: int) -> Iterator[memoryview]:
         """That many zeros, which the stream has not."""
-        while size:
+        while size > 0:
             self._alive()
             piece = _ZEROS[:size]
             size -= len(piece)
