@@ -84,7 +84,10 @@ def _receive(sock: Any, receive: Callable[[], int]) -> int:
         return receive()
     quiet_since = time.monotonic()
     while True:
-        sock.settimeout(budget.next_wait())
+        wait = budget.next_wait()
+        # Setting it is a system call, at which threads wait for each other; mostly it is the same as before.
+        if sock.gettimeout() != wait:
+            sock.settimeout(wait)
         try:
             count = receive()
         except TimeoutError:
