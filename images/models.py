@@ -161,9 +161,9 @@ class Manifest(models.Model):
         default=False, help_text="Whether its body has been fetched, which is done once."
     )
     # Why it could not be read when that was last tried; of no meaning once it has been.
-    error_code = models.CharField(max_length=32, blank=True)
-    error_reason = models.CharField(max_length=500, blank=True)
-    error_remedy = models.CharField(max_length=500, blank=True)
+    error_code = models.CharField(max_length=32, blank=True, default="", db_default="")
+    error_reason = models.CharField(max_length=500, blank=True, default="", db_default="")
+    error_remedy = models.CharField(max_length=500, blank=True, default="", db_default="")
     first_seen_at = models.DateTimeField(db_default=Now(), editable=False)
 
     def __str__(self) -> str:

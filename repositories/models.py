@@ -115,10 +115,10 @@ class Registry(HealthFields):
     account = models.ForeignKey(
         CloudAccount, models.CASCADE, null=True, blank=True, related_name="registries"
     )
-    instance_id = models.CharField(max_length=64, blank=True)
+    instance_id = models.CharField(max_length=64, blank=True, default="", db_default="")
     # Pushes are announced to /webhooks/<webhook_id>/ with a token of which only the hash is kept.
     webhook_id = models.CharField(max_length=43, unique=True, null=True, blank=True)
-    webhook_token_hash = models.CharField(max_length=64, blank=True)
+    webhook_token_hash = models.CharField(max_length=64, blank=True, default="", db_default="")
     webhook_heard_at = models.DateTimeField("last webhook", null=True, blank=True)
     last_synced_at = models.DateTimeField("last data update", null=True, blank=True)
     generation = models.PositiveIntegerField(
@@ -127,14 +127,18 @@ class Registry(HealthFields):
     sync_cursor = models.CharField(
         max_length=REPOSITORY_LENGTH,
         blank=True,
+        default="",
+        db_default="",
         help_text="Where a data update that the end of the night cut short goes on.",
     )
     removal_held_since = models.DateTimeField(
         null=True, blank=True, help_text="Too many images are gone at once: somebody has to confirm it."
     )
-    removal_held_count = models.PositiveIntegerField(default=0)
+    removal_held_count = models.PositiveIntegerField(default=0, db_default=0)
     refused_logins = models.PositiveSmallIntegerField(
-        default=0, help_text="Times in a row that the password was refused, since somebody last saw to it."
+        default=0,
+        db_default=0,
+        help_text="Times in a row that the password was refused, since somebody last saw to it.",
     )
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
@@ -313,7 +317,9 @@ class Sync(LifecycleModel):
     generation = models.PositiveIntegerField(default=0)
     night = models.DateField(null=True, blank=True, help_text="The night whose update this is.")
     stop_at = models.DateTimeField(null=True, blank=True, help_text="It takes no new page after that.")
-    is_partial = models.BooleanField(default=False, help_text="Only what webhooks named is listed.")
+    is_partial = models.BooleanField(
+        default=False, db_default=False, help_text="Only what webhooks named is listed."
+    )
     stage = models.CharField(max_length=120, blank=True)
     projects_seen = models.PositiveIntegerField(default=0)
     repositories_total = models.PositiveIntegerField(default=0)
@@ -321,10 +327,12 @@ class Sync(LifecycleModel):
     tags_seen = models.PositiveIntegerField(default=0)
     tags_new = models.PositiveIntegerField(default=0)
     tags_missing = models.PositiveIntegerField(default=0)
-    tags_removed = models.PositiveIntegerField(default=0)
-    manifests_read = models.PositiveIntegerField(default=0)
+    tags_removed = models.PositiveIntegerField(default=0, db_default=0)
+    manifests_read = models.PositiveIntegerField(default=0, db_default=0)
     is_complete = models.BooleanField(
-        default=False, help_text="The whole registry was listed, without an error or a cut."
+        default=False,
+        db_default=False,
+        help_text="The whole registry was listed, without an error or a cut.",
     )
 
     objects = SyncQuerySet.as_manager()
