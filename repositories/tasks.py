@@ -1,11 +1,11 @@
 """What Celery calls: each task takes ids, asks one function, and returns nothing."""
 
 from celery import shared_task
-from django.utils import timezone
 
 from repositories import cloud, recovery, removal, sync
 from repositories.cloud import DISCOVER, DISCOVER_AND_UPDATE
 from repositories.models import CloudAccount, SyncTrigger
+from repositories.pull_limit import database_now
 from repositories.updates import RUN_SYNC, request_all_hinted, request_nightly
 
 
@@ -24,7 +24,7 @@ def reap() -> None:
 @shared_task(name="repositories.nightly")
 def nightly() -> None:
     """A tick: ask for tonight's data updates, if it is night and they have not been asked for."""
-    now = timezone.now()
+    now = database_now()
     cloud.ask_nightly_discovery(now)
     request_nightly(now)
 
