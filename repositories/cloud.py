@@ -28,7 +28,7 @@ from repositories.registries.tencent_places import (
     vpc_host,
 )
 from repositories.services import note_health
-from repositories.updates import request_sync
+from repositories.updates import request_each
 from tcss.bell import ring
 from tcss.outbound_addresses import AddressFormError, parse_origin
 from tcss.text import clean_text
@@ -235,8 +235,7 @@ def discover_and_update(account: CloudAccount, trigger: SyncTrigger) -> list[Reg
     before = set(account.registries.values_list("pk", flat=True))
     discover(account)
     new = list(account.registries.exclude(pk__in=before).order_by("name"))
-    for registry in new:
-        request_sync(registry, trigger)
+    request_each(new, trigger)
     return new
 
 

@@ -1,7 +1,9 @@
 """Asks for data updates, by hand or every night, and for their end."""
 
+from collections.abc import Iterable
 from datetime import datetime
 
+from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.db import IntegrityError, transaction
 from django.db.models import Exists, OuterRef
@@ -22,7 +24,8 @@ def request_sync(
     """The registry's data update that waits or runs, or a new one; asking twice is harmless.
 
     One that was to list only what webhooks named goes on to list everything. Where a person asks, the end of
-    the night does not cut it, and one that is stopping does not count.
+    the night does not cut it, and one that is stopping does not count. Raises Registry.DoesNotExist when the
+    registry is deleted meanwhile.
     """
     requested_by_id = user.pk if user is not None and user.is_authenticated else None
     by_hand = trigger in {SyncTrigger.MANUAL, SyncTrigger.COMMAND}
@@ -37,22 +40,42 @@ def request_sync(
             if by_hand and active.stop_at is not None:
                 Sync.objects.filter(pk=active.pk, state__in=ACTIVE).update(stop_at=None)
             return active
-        if active is not None:
-            # Where this changes nothing it has just ended, or somebody else has widened it.
-            Sync.objects.filter(pk=active.pk, state__in=ACTIVE, is_partial=True).update(
-                is_partial=False, trigger=trigger, requested_by_id=requested_by_id
-            )
-            continue
         try:
             with transaction.atomic():
-                sync = Sync.objects.create(
-                    registry=registry, trigger=trigger, requested_by_id=requested_by_id
+                if active is None:
+                    sync = Sync.objects.create(
+                        registry=registry, trigger=trigger, requested_by_id=requested_by_id
+                    )
+                    ring(RUN_SYNC, sync.pk)
+                    return sync
+                # Where this changes nothing it has just ended, or somebody else has widened it.
+                Sync.objects.filter(pk=active.pk, state__in=ACTIVE, is_partial=True).update(
+                    is_partial=False, trigger=trigger, requested_by_id=requested_by_id
                 )
-                ring(RUN_SYNC, sync.pk)
-                return sync
         except IntegrityError:
-            # Somebody else asked in the same moment; theirs is joined, unless it has ended already.
+            # Somebody else asked in the same moment; theirs is joined, unless it has ended already. Or the
+            # registry or the person was deleted, which the database says only at the end.
+            requested_by_id = _who_asks(registry, requested_by_id)
+
+
+def _who_asks(registry: Registry, user_id: int | None) -> int | None:
+    """The key of the person who asks, None where it is gone; raises Registry.DoesNotExist."""
+    if not Registry.objects.filter(pk=registry.pk).exists():
+        raise Registry.DoesNotExist(f"registry {registry.pk} was deleted")
+    return get_user_model().objects.filter(pk=user_id).values_list("pk", flat=True).first()
+
+
+def request_each(
+    registries: Iterable[Registry], trigger: SyncTrigger, user: AbstractBaseUser | AnonymousUser | None = None
+) -> list[Sync]:
+    """The same for each of these registries; one that is deleted meanwhile is passed over."""
+    syncs = []
+    for registry in registries:
+        try:
+            syncs.append(request_sync(registry, trigger, user))
+        except Registry.DoesNotExist:
             continue
+    return syncs
 
 
 def _end_stopping(sync: Sync) -> None:

@@ -20,7 +20,7 @@ from repositories.models import Registry, SyncTrigger
 from repositories.registries.protocol import CheckReport
 from repositories.removal import confirm_removal
 from repositories.services import add_registry, change_registry, note_health
-from repositories.updates import cancel_active_sync, request_sync
+from repositories.updates import cancel_active_sync, request_each, request_sync
 from tcss.access import permission_needed
 from tcss.http import Request, render_page, see_other
 
@@ -165,7 +165,10 @@ def registry_test(request: Request, pk: int) -> HttpResponse:
 def registry_sync(request: Request, pk: int) -> HttpResponse:
     """Begin a data update, or join the one under way."""
     registry = get_object_or_404(Registry, pk=pk)
-    request_sync(registry, SyncTrigger.MANUAL, request.user)
+    try:
+        request_sync(registry, SyncTrigger.MANUAL, request.user)
+    except Registry.DoesNotExist:
+        raise Http404 from None
     return _detail(request, pk, report=None) if request.htmx else redirect(LIST)
 
 
@@ -204,8 +207,7 @@ def _told(count: int, registry: Registry) -> str:
 @permission_needed("repositories.add_sync")
 def registry_sync_all(request: Request) -> HttpResponse:
     """Begin a data update of every image repository, and look for new ones of the cloud accounts."""
-    for registry in Registry.objects.order_by("name"):
-        request_sync(registry, SyncTrigger.MANUAL, request.user)
+    request_each(Registry.objects.order_by("name"), SyncTrigger.MANUAL, request.user)
     ask_update_of_built_in()
     messages.info(request, "The data update of all image repositories has begun.")
     return see_other(request, reverse(LIST), within=reverse("images:image-list"))

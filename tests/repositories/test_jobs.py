@@ -5,12 +5,13 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
+from django.contrib.auth.models import User
 from django.db import connection
 from django.utils import timezone
 
 from repositories import recovery, updates
 from repositories.models import Registry, Sync, SyncTrigger
-from repositories.updates import cancel_sync, request_sync
+from repositories.updates import cancel_sync, request_each, request_sync
 from tcss.lifecycle import State
 
 pytestmark = pytest.mark.django_db
@@ -63,6 +64,31 @@ def test_asking_at_the_same_time_makes_one(transactional_db: None, other: Regist
         thread.join()
     assert len(found) == 4
     assert set(found) == {Sync.objects.get().pk}
+
+
+def test_asking_for_a_registry_that_was_deleted_meanwhile_ends(
+    transactional_db: None, make_registry: Callable[..., Registry], bells: list[int]
+) -> None:
+    gone, there = make_registry("https://gone.example.org"), make_registry("https://there.example.org")
+    Registry.objects.filter(pk=gone.pk).delete()
+    with pytest.raises(Registry.DoesNotExist):
+        request_sync(gone, SyncTrigger.MANUAL)
+    asked = request_each([gone, there], SyncTrigger.MANUAL)
+    assert [(sync.pk, sync.registry_id) for sync in asked] == [(bells[-1], there.pk)]
+    assert Sync.objects.get() == asked[0]
+
+
+@pytest.mark.parametrize("is_partial", [False, True])
+def test_the_wish_of_somebody_who_was_deleted_meanwhile_is_nobodys(
+    transactional_db: None, other: Registry, bells: list[int], is_partial: bool
+) -> None:
+    user = User.objects.create_user("brief")
+    if is_partial:
+        Sync.objects.create(registry=other, trigger=SyncTrigger.WEBHOOK, is_partial=True)
+    User.objects.filter(pk=user.pk).delete()
+    request_sync(other, SyncTrigger.MANUAL, user)
+    sync = Sync.objects.get()
+    assert (sync.requested_by, sync.trigger, sync.is_partial) == (None, SyncTrigger.MANUAL, False)
 
 
 def test_a_lost_worker_gives_its_data_update_back(other: Registry, bells: list[int]) -> None:

@@ -273,6 +273,16 @@ def test_all_image_repositories_are_updated_at_once(
     assert Sync.objects.earliest("pk") == joined
 
 
+def test_a_data_update_of_what_is_deleted_in_the_same_moment_is_not_found(
+    operator: Client, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_late(*_: object) -> Sync:
+        raise Registry.DoesNotExist
+
+    monkeypatch.setattr("repositories.views.request_sync", too_late)
+    assert operator.post(f"/registries/{registry.pk}/sync/").status_code == 404
+
+
 @pytest.mark.parametrize(
     ("back", "leads_to"),
     [

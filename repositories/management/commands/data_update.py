@@ -7,7 +7,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from repositories import cloud, sync
 from repositories.models import CloudAccount, Health, Registry, Sync, SyncTrigger
-from repositories.updates import request_sync
+from repositories.updates import request_each
 from tcss.lifecycle import State
 
 _LOOK_SECONDS = 1.0
@@ -35,7 +35,7 @@ class Command(BaseCommand):
             registries = registries.filter(name__iexact=str(options["registry"]))
             if not registries:
                 raise CommandError(f"There is no image repository named {options['registry']}.")
-        syncs = [request_sync(registry, SyncTrigger.COMMAND) for registry in registries]
+        syncs = request_each(registries, SyncTrigger.COMMAND)
         if not syncs:
             self.stdout.write("There is no image repository yet.")
         for each in syncs:
