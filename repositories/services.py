@@ -1,4 +1,4 @@
-"""What people and jobs change about registries: add, change, and note how the last contact went."""
+"""What people and jobs change about registries: add, change, delete, and note how the last contact went."""
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.db import transaction
@@ -71,3 +71,13 @@ def change_registry(registry: Registry) -> None:
     # Whoever saves it has seen to the password.
     registry.refused_logins = 0
     registry.save(update_fields=[*CHANGEABLE, "refused_logins"])
+
+
+@transaction.atomic
+def delete_registry(registry: Registry) -> None:
+    """Delete a registry with all that was listed of it; images and their results stay."""
+    # A data update's writes hold its row: those under way end first, and the next ones find nothing.
+    list(Sync.objects.active().filter(registry=registry).select_for_update())
+    # From here on nothing can be added to it either.
+    list(Registry.objects.select_for_update().filter(pk=registry.pk).values_list("pk"))
+    Registry.objects.filter(pk=registry.pk).delete()

@@ -62,7 +62,8 @@ def _who_asks(registry: Registry, user_id: int | None) -> int | None:
     """The key of the person who asks, None where it is gone; raises Registry.DoesNotExist."""
     if not Registry.objects.filter(pk=registry.pk).exists():
         raise Registry.DoesNotExist(f"registry {registry.pk} was deleted")
-    return get_user_model().objects.filter(pk=user_id).values_list("pk", flat=True).first()
+    is_there = user_id is not None and get_user_model().objects.filter(pk=user_id).exists()
+    return user_id if is_there else None
 
 
 def request_each(

@@ -19,7 +19,7 @@ from repositories.listing import RegistryRow, history, holdings, registry_rows
 from repositories.models import Registry, SyncTrigger
 from repositories.registries.protocol import CheckReport
 from repositories.removal import confirm_removal
-from repositories.services import add_registry, change_registry, note_health
+from repositories.services import add_registry, change_registry, delete_registry, note_health
 from repositories.updates import cancel_active_sync, request_each, request_sync
 from tcss.access import permission_needed
 from tcss.http import Request, render_page, see_other
@@ -140,7 +140,7 @@ def registry_delete(request: Request, pk: int) -> HttpResponse:
     if registry.is_built_in and not is_gone(registry):
         return cloud_views.keep_built_in(request, registry)
     if request.method == "POST":
-        registry.delete()
+        delete_registry(registry)
         messages.success(request, f"{registry.name} was deleted.")
         return redirect(LIST)
     return render_page(

@@ -1,18 +1,20 @@
 """Data updates as jobs: asked for twice, lost, unheard and cancelled."""
 
 import threading
+import time
 from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
 from django.contrib.auth.models import User
-from django.db import connection
+from django.db import DatabaseError, connection, transaction
 from django.utils import timezone
 
 from repositories import recovery, updates
-from repositories.models import Registry, Sync, SyncTrigger
+from repositories.models import Registry, Repository, Sync, SyncTrigger
+from repositories.services import delete_registry
 from repositories.updates import cancel_sync, request_each, request_sync
-from tcss.lifecycle import State
+from tcss.lifecycle import State, held
 
 pytestmark = pytest.mark.django_db
 
@@ -89,6 +91,51 @@ def test_the_wish_of_somebody_who_was_deleted_meanwhile_is_nobodys(
     request_sync(other, SyncTrigger.MANUAL, user)
     sync = Sync.objects.get()
     assert (sync.requested_by, sync.trigger, sync.is_partial) == (None, SyncTrigger.MANUAL, False)
+
+
+def wait_for_a_waiter() -> None:
+    """Until somebody waits for a lock of this test's database."""
+    statement = (
+        "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    ends = time.monotonic() + 20
+    with connection.cursor() as cursor:
+        while time.monotonic() < ends:
+            cursor.execute("SELECT pg_stat_clear_snapshot()")
+            cursor.execute(statement)
+            if cursor.fetchone():
+                return
+            time.sleep(0.01)
+    raise AssertionError("nobody waits")
+
+
+def test_deleting_a_registry_waits_for_what_its_data_update_writes(
+    transactional_db: None, other: Registry
+) -> None:
+    sync = running(other, lease=30)
+    holds = threading.Event()
+    failures: list[Exception] = []
+
+    def write() -> None:
+        try:
+            with transaction.atomic():
+                held(Sync.objects.all(), sync.pk, sync.fence)
+                holds.set()
+                wait_for_a_waiter()
+                Repository.objects.create(registry=other, name="shop/late", namespace="shop")
+                Registry.objects.filter(pk=other.pk).update(generation=5)
+        except (DatabaseError, AssertionError) as error:
+            failures.append(error)
+        finally:
+            connection.close()
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    assert holds.wait(20)
+    delete_registry(other)
+    thread.join()
+    assert failures == []
+    assert [model.objects.count() for model in (Registry, Sync, Repository)] == [0, 0, 0]
 
 
 def test_a_lost_worker_gives_its_data_update_back(other: Registry, bells: list[int]) -> None:
