@@ -164,7 +164,8 @@ def _record(account: CloudAccount, found: _Found) -> None:
             continue
         row = row or _new_row(account, place, address)
         if row.address != address:
-            Registry.objects.filter(pk=row.pk).update(address=address)
+            # Somebody may have switched the network meanwhile; then this is the host of the other one.
+            Registry.objects.filter(pk=row.pk, network=network).update(address=address)
         if place.error:
             note_health(row, place.error)
         elif is_gone(row):
@@ -256,27 +257,36 @@ def is_gone(registry: Registry) -> bool:
 def change_built_in(registry: Registry, limit: int | None, network: Network) -> None:
     """Change what a person may change of a built-in connection."""
     Registry.objects.filter(pk=registry.pk).update(hourly_pull_limit=limit)
-    if Registry.objects.filter(pk=registry.pk).exclude(network=network).exists():
-        switch_network(registry, network)
+    switch_network(registry, network)
 
 
 def switch_network(registry: Registry, network: Network) -> None:
-    """Reach a TCR instance from now on by the other network; discovery confirms the address."""
-    Registry.objects.filter(pk=registry.pk).update(
-        network=network, address=_in_network(registry.address, network)
-    )
-    if registry.account is not None:
-        ask_discovery(registry.account)
+    """Reach a TCR instance from now on by the other network; discovery confirms the address.
+
+    Nothing is done where it is reached by that network already: the form of its name does not show which host
+    it has, and one ending less is the host of another customer.
+    """
+    with transaction.atomic():
+        row = Registry.objects.select_for_update().filter(pk=registry.pk).exclude(network=network).first()
+        if row is None:
+            return
+        Registry.objects.filter(pk=row.pk).update(network=network, address=_in_network(row.address, network))
+        if registry.account is not None:
+            ask_discovery(registry.account)
 
 
 def _in_network(address: str, network: Network) -> str:
-    """The address by the naming rule of TCR: ``name.domain`` outside, ``name-vpc.domain`` inside."""
+    """The address in ``network`` of an instance that has this one in the other, by the naming rule of TCR.
+
+    It is ``name.domain`` outside and ``name-vpc.domain`` inside. What breaks it is left to discovery.
+    """
     scheme, _, host = address.partition("://")
     name, dot, domain = host.partition(".")
     if not dot or name.isdecimal():
         return address
-    name = name.removesuffix("-vpc")
-    return f"{scheme}://{name}-vpc.{domain}" if network == Network.VPC else f"{scheme}://{name}.{domain}"
+    if network == Network.VPC:
+        return f"{scheme}://{name}-vpc.{domain}"
+    return f"{scheme}://{name.removesuffix('-vpc')}.{domain}"
 
 
 def regions_of(words: Iterable[str]) -> list[str]:

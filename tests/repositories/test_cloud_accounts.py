@@ -292,6 +292,7 @@ def test_an_account_is_listed_once_a_night(
     ("address", "inside"),
     [
         ("https://shop.tencentcloudcr.com", "https://shop-vpc.tencentcloudcr.com"),
+        ("https://shop-vpc.tencentcloudcr.com", "https://shop-vpc-vpc.tencentcloudcr.com"),
         ("http://127.0.0.1:5000", "http://127.0.0.1:5000"),
     ],
 )
@@ -304,6 +305,51 @@ def test_switching_the_network_switches_the_host(
     assert (of_instance(GUANGZHOU).network, of_instance(GUANGZHOU).address) == ("vpc", inside)
     accounts.switch_network(of_instance(GUANGZHOU), Network.PUBLIC)
     assert (of_instance(GUANGZHOU).network, of_instance(GUANGZHOU).address) == ("public", address)
+
+
+@pytest.mark.parametrize(
+    ("network", "address"),
+    [
+        (Network.PUBLIC, "https://shop-vpc.tencentcloudcr.com"),
+        (Network.VPC, "https://shop-vpc-vpc.tencentcloudcr.com"),
+    ],
+)
+def test_switching_to_the_network_it_has_touches_nothing(
+    cloud_account: CloudAccount,
+    monkeypatch: pytest.MonkeyPatch,
+    django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks,
+    network: Network,
+    address: str,
+) -> None:
+    discover(cloud_account)
+    Registry.objects.filter(instance_id=GUANGZHOU).update(network=network, address=address)
+    row = of_instance(GUANGZHOU)
+    bells = rung(monkeypatch)
+    with django_capture_on_commit_callbacks(execute=True):
+        accounts.switch_network(row, network)
+        # A form has written the new network to the row at hand; what is stored decides.
+        row.network = Network.VPC if network == Network.PUBLIC else Network.PUBLIC
+        accounts.change_built_in(row, 5, network)
+    row = of_instance(GUANGZHOU)
+    assert (row.network, row.address, row.hourly_pull_limit) == (network, address, 5)
+    assert bells == []
+
+
+def test_a_listing_that_began_before_a_switch_does_not_bring_the_old_host_back(
+    cloud_account: CloudAccount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    discover(cloud_account)
+    moved = "https://moved.tencentcloudcr.com"
+    Registry.objects.filter(instance_id=GUANGZHOU).update(address=moved)
+    chosen = accounts._address
+
+    def switched_meanwhile(host: str) -> str:
+        accounts.switch_network(of_instance(GUANGZHOU), Network.VPC)
+        return chosen(host)
+
+    monkeypatch.setattr(accounts, "_address", switched_meanwhile)
+    discover(cloud_account)
+    assert of_instance(GUANGZHOU).address == "https://moved-vpc.tencentcloudcr.com"
 
 
 def test_discovery_keeps_to_the_network_that_was_chosen(
