@@ -291,7 +291,10 @@ class _Update:
             **self._hold.counts,
         ):
             raise LostLeaseError(f"data update {sync.pk} ended while it was held")
-        note_health(registry, listed.cause if is_nothing or listed.given_up else None)
+        trouble = listed.cause if is_nothing or listed.given_up else None
+        # What a webhook names may be public: that it could be listed proves no login.
+        if trouble is not None or not sync.is_partial:
+            note_health(registry, trouble)
         if not sync.is_partial:
             self._note_where_it_ended(state)
         log.info("A data update ended", extra={"sync": sync.pk, "state": state.value, **self._hold.counts})

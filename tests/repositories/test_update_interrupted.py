@@ -17,11 +17,13 @@ from demo.exchange import Answer
 from demo.faults import Fault
 from demo.server import DemoServer
 from repositories import sync as data_update, sync_intake
-from repositories.models import Registry, Repository, RepositoryHint, Sync, SyncTrigger, Tag
+from repositories.models import Health, Registry, Repository, RepositoryHint, Sync, SyncTrigger, Tag
 from repositories.registries import client
 from repositories.registries.client import RegistryHTTP
 from repositories.registries.connection import Connection
+from repositories.registries.failures import AccessRefusedError
 from repositories.registries.pace import MOST, Pace
+from repositories.services import note_health
 from repositories.updates import cancel_sync, request_sync
 from tcss.lifecycle import State
 
@@ -227,6 +229,18 @@ def test_hints_list_their_repositories_and_nothing_else(demo: DemoServer, regist
     assert not RepositoryHint.objects.exists()
     registry.refresh_from_db()
     assert registry.last_synced_at == last
+
+
+def test_listing_what_a_webhook_named_proves_no_login(registry: Registry) -> None:
+    wrong = AccessRefusedError("REG_AUTH", "refused")
+    note_health(registry, wrong)
+    note_health(registry, wrong)
+    # Harbor lists public projects whatever the password.
+    assert run(hinted(registry, "shop/web")).state == State.SUCCEEDED
+    registry.refresh_from_db()
+    assert (registry.health, registry.health_code, registry.refused_logins) == (Health.FAILING, "REG_AUTH", 2)
+    assert update(registry).state == State.SUCCEEDED
+    assert (registry.health, registry.refused_logins) == (Health.HEALTHY, 0)
 
 
 def test_a_hint_of_a_repository_that_is_not_there_leaves_no_row_and_no_error(
