@@ -155,6 +155,11 @@ def _record(account: CloudAccount, found: _Found) -> None:
     rows = {(row.kind, row.region, row.instance_id): row for row in account.registries.all()}
     for place in found.places:
         row = rows.pop(place.key, None)
+        if row is not None and is_gone(row):
+            # It is back; whether it can be used is not known yet.
+            Registry.objects.filter(pk=row.pk).update(
+                gone_since=None, health=Health.UNKNOWN, health_code="", health_reason="", health_remedy=""
+            )
         network = Network(row.network) if row else Network.PUBLIC
         address = _address(place.hosts[network])
         if not address:
@@ -168,14 +173,10 @@ def _record(account: CloudAccount, found: _Found) -> None:
             Registry.objects.filter(pk=row.pk, network=network).update(address=address)
         if place.error:
             note_health(row, place.error)
-        elif is_gone(row):
-            # It is back; whether it can be used is not known yet.
-            Registry.objects.filter(pk=row.pk).update(
-                health=Health.UNKNOWN, health_code="", health_reason="", health_remedy=""
-            )
     gone = NotThereError("REG_NOT_FOUND", GONE, GONE_REMEDY)
     for (kind, region, _), row in rows.items():
         if (kind, region) in found.complete:
+            Registry.objects.filter(pk=row.pk, gone_since=None).update(gone_since=Now())
             note_health(row, gone)
 
 
@@ -251,7 +252,7 @@ def ask_nightly_discovery(now: datetime) -> None:
 
 def is_gone(registry: Registry) -> bool:
     """Whether the account does not have this instance any more, so that the connection may be deleted."""
-    return registry.health_code == "REG_NOT_FOUND" and registry.health_reason == GONE
+    return registry.gone_since is not None
 
 
 def change_built_in(registry: Registry, limit: int | None, network: Network) -> None:

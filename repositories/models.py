@@ -116,6 +116,11 @@ class Registry(HealthFields):
         CloudAccount, models.CASCADE, null=True, blank=True, related_name="registries"
     )
     instance_id = models.CharField(max_length=64, blank=True, default="", db_default="")
+    gone_since = models.DateTimeField(
+        null=True,
+        blank=True,
+        help_text="Since then its cloud account does not list it any more.",
+    )
     # Pushes are announced to /webhooks/<webhook_id>/ with a token of which only the hash is kept.
     webhook_id = models.CharField(max_length=43, unique=True, null=True, blank=True)
     webhook_token_hash = models.CharField(max_length=64, blank=True, default="", db_default="")

@@ -13,10 +13,11 @@ from demo.tencent import DemoCloud
 from demo.tencent_api import refusal
 from demo.tencent_model import Instance, Personal
 from demo.tencent_samples import GUANGZHOU, SINGAPORE
-from repositories import cloud as accounts, tasks
+from repositories import cloud as accounts, sync as data_update, tasks
 from repositories.credentials import Secret
-from repositories.models import CloudAccount, Health, Network, Registry, RegistryKind, Sync, Tag
+from repositories.models import CloudAccount, Health, Network, Registry, RegistryKind, Sync, SyncTrigger, Tag
 from repositories.registries import client
+from repositories.updates import request_sync
 from tcss.celery import app
 
 pytestmark = pytest.mark.django_db
@@ -134,9 +135,32 @@ def test_an_instance_that_is_gone_keeps_its_row_and_says_so(
         accounts.GONE,
     )
     assert of_instance(GUANGZHOU).health == Health.UNKNOWN
+    assert of_instance(GUANGZHOU).gone_since is None
+    since = row.gone_since
+    assert since is not None
+    data_update.run(request_sync(row, SyncTrigger.MANUAL).pk)
+    assert of_instance(SINGAPORE).health_reason != accounts.GONE
+    discover(cloud_account)
+    assert of_instance(SINGAPORE).gone_since == since
     cloud.content = before
     discover(cloud_account)
-    assert (of_instance(SINGAPORE).health, of_instance(SINGAPORE).health_reason) == (Health.UNKNOWN, "")
+    row = of_instance(SINGAPORE)
+    assert (row.health, row.health_reason, row.gone_since) == (Health.UNKNOWN, "", None)
+
+
+def test_an_instance_that_is_back_and_does_not_run_says_only_that(
+    cloud: DemoCloud, cloud_account: CloudAccount
+) -> None:
+    discover(cloud_account)
+    before = cloud.content
+    cloud.content = before.without_instance(SINGAPORE)
+    discover(cloud_account)
+    cloud.content = before
+    cloud.change(SINGAPORE, status="Isolate")
+    discover(cloud_account)
+    row = of_instance(SINGAPORE)
+    assert row.gone_since is None
+    assert "isolated" in row.health_reason
 
 
 def test_an_instance_that_does_not_run_says_so(cloud: DemoCloud, cloud_account: CloudAccount) -> None:
