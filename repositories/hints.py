@@ -12,7 +12,8 @@ from tcss.lifecycle import State
 
 # A push is many events within seconds; they become one data update.
 QUIET = timedelta(seconds=5)
-# Hints that may wait for one registry. From here on names are dropped, and everything is listed instead.
+# Hints that may wait for one registry, and as many more that come while a data update runs. From here on
+# names are dropped, and everything is listed instead.
 HINT_LIMIT = 2000
 # After a data update that did not come through, webhooks do not ask for another at once.
 PAUSE_AFTER_TROUBLE = timedelta(minutes=10)
@@ -35,7 +36,7 @@ def note(registry: Registry, names: Iterable[str]) -> None:
     update takes away only hints as old as those it saw (``received_at``).
     """
     wanted = sorted(set(names))
-    running = Sync.objects.filter(registry=registry, state=State.RUNNING).exists()
+    running = Sync.objects.filter(registry=registry, state=State.RUNNING).first()
     named = waiting(registry).filter(repository_name__in=wanted).order_by("repository_name")
     known = set((named.select_for_update() if running else named).values_list("repository_name", flat=True))
     if running and known:
@@ -43,7 +44,11 @@ def note(registry: Registry, names: Iterable[str]) -> None:
     new = [name for name in wanted if name not in known]
     if not new:
         return
-    room = max(HINT_LIMIT - waiting(registry).count(), 0)
+    counted = waiting(registry)
+    if running and running.started_at:
+        # What it found when it began says nothing about names that are dropped only now.
+        counted = counted.filter(received_at__gt=running.started_at)
+    room = max(HINT_LIMIT - counted.count(), 0)
     RepositoryHint.objects.bulk_create(
         [RepositoryHint(registry=registry, repository_name=name) for name in new[:room]],
         ignore_conflicts=True,
@@ -83,6 +88,12 @@ def hinted_registries() -> QuerySet[Registry]:
     """Registries with a hint that is old enough."""
     ripe = RepositoryHint.objects.filter(received_at__lte=Now() - QUIET)
     return Registry.objects.filter(pk__in=ripe.values("registry")).order_by("pk")
+
+
+def forget_followed(registry: Registry, sync_pk: int) -> None:
+    """Take away what was named, or dropped, before this complete data update of everything began."""
+    began = Sync.objects.filter(pk=sync_pk).values("started_at")
+    waiting(registry).filter(received_at__lte=began).delete()
 
 
 def forget_old() -> None:

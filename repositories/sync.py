@@ -15,6 +15,7 @@ from django.db.models import F
 from django.db.models.functions import Now
 from django.utils import timezone
 
+from repositories import hints
 from repositories.connections import connect, pull_client
 from repositories.models import Registry, Sync, Tag
 from repositories.reading import Piece, Reader
@@ -281,6 +282,7 @@ class _Update:
         is_complete = not sync.is_partial and listed.is_complete and failure is not NO_PROJECTS
         if is_complete:
             self._hold.counts["tags_removed"] = settle(registry, sync.pk).removed
+            hints.forget_followed(registry, sync.pk)
         if not Sync.objects.end(
             sync.pk,
             fence=sync.fence,

@@ -88,7 +88,7 @@ def _end_stopping(sync: Sync) -> None:
 def request_hinted(registry: Registry) -> Sync | None:
     """A data update of what webhooks named, if it is time for one (repositories.hints); None otherwise.
 
-    Where names were dropped it is one of the whole registry, which takes all hints with it.
+    Where names were dropped it is one of the whole registry; hints wait until one of these came through.
     """
     if registry.is_left_alone or not hints.is_due(registry):
         return None
@@ -98,8 +98,6 @@ def request_hinted(registry: Registry) -> Sync | None:
     try:
         with transaction.atomic():
             sync = Sync.objects.create(registry=registry, trigger=SyncTrigger.WEBHOOK, is_partial=is_partial)
-            if not is_partial:
-                hints.waiting(registry).delete()
             ring(RUN_SYNC, sync.pk)
             return sync
     except IntegrityError:

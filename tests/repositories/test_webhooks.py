@@ -19,6 +19,7 @@ from demo.faults import html_page
 from demo.server import DemoServer
 from repositories import hints, updates
 from repositories.models import Registry, RegistryKind, RepositoryHint, Sync, SyncTrigger, Tag
+from repositories.removal import RemovalOutcome, settle
 from repositories.sync import run
 from repositories.tasks import hints as tick
 from repositories.updates import request_hinted, request_sync
@@ -224,7 +225,8 @@ def test_a_flood_of_ten_thousand_names_is_bounded_and_asks_for_everything_once(
     sync = request_hinted(harbor)
     assert sync is not None
     assert (sync.is_partial, sync.trigger, bells) == (False, SyncTrigger.WEBHOOK, [sync.pk])
-    assert not RepositoryHint.objects.exists()
+    # Until one came through nobody knows what was dropped.
+    assert RepositoryHint.objects.count() == hints.HINT_LIMIT
 
     # The flood goes on: what was named meanwhile waits, and everything is not listed over and over.
     flood(harbor)
@@ -237,6 +239,52 @@ def test_a_flood_of_ten_thousand_names_is_bounded_and_asks_for_everything_once(
     again = request_hinted(harbor)
     assert again is not None
     assert not again.is_partial
+
+
+def flooded(monkeypatch: pytest.MonkeyPatch, registry: Registry, *names: str) -> None:
+    """These names, as many as may wait, were named some time ago."""
+    monkeypatch.setattr(hints, "HINT_LIMIT", len(names))
+    hints.note(registry, names)
+    make_old(20 * 60)
+
+
+def whole_one(registry: Registry) -> Sync:
+    sync = request_hinted(registry)
+    assert sync is not None
+    assert not sync.is_partial
+    run(sync.pk)
+    sync.refresh_from_db()
+    return sync
+
+
+def test_what_was_dropped_is_listed_later_where_the_whole_data_update_fails(
+    demo: DemoServer, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flooded(monkeypatch, registry, "shop/gone", "shop/none")
+    demo.faults.add(html_page("/api/", times=None))
+    failed = whole_one(registry)
+    assert failed.state == State.FAILED
+    assert named(registry) == {"shop/gone", "shop/none"}
+    demo.faults.clear()
+    end(failed, State.FAILED, minutes_ago=16)
+    assert whole_one(registry).is_complete
+    assert named(registry) == set()
+
+
+def test_what_is_dropped_while_everything_is_listed_brings_another_whole_one(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flooded(monkeypatch, registry, "shop/gone", "shop/none")
+    names = [f"late/r{number}" for number in range(5)]
+
+    def settled_late(registry: Registry, sync_pk: int) -> RemovalOutcome:
+        hints.note(registry, names)
+        return settle(registry, sync_pk)
+
+    monkeypatch.setattr("repositories.sync.settle", settled_late)
+    assert whole_one(registry).is_complete
+    assert named(registry) == set(names[:2])
+    assert hints.names_were_dropped(registry)
 
 
 def test_a_flood_of_one_registry_is_no_other_registrys(
@@ -467,6 +515,19 @@ def test_the_address_and_the_token_are_shown_once_and_work(harbor: Registry, set
     assert address in later
     assert shown not in later
     assert shown not in client.get(f"/registries/{harbor.pk}/").content.decode()
+
+
+def test_switching_on_what_is_on_leaves_its_token(harbor: Registry) -> None:
+    client = operator()
+    shown = token_in(act(client, harbor, "create").content.decode())
+    harbor.refresh_from_db()
+    before = (harbor.webhook_id, harbor.webhook_token_hash)
+    again = act(client, harbor, "create").content.decode()
+    assert "cannot be shown again" in again
+    assert shown not in again
+    harbor.refresh_from_db()
+    assert (harbor.webhook_id, harbor.webhook_token_hash) == before
+    assert post(harbor, pushed("team/api"), Authorization=shown).status_code == 202
 
 
 def test_nothing_that_opens_the_address_is_kept(harbor: Registry, token: str) -> None:
