@@ -6,6 +6,7 @@ from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_not_required
 from django.core.exceptions import BadRequest
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse, UnreadablePostError
 from django.shortcuts import get_object_or_404, redirect
 from django.urls import reverse
@@ -63,7 +64,7 @@ def registry_webhook(request: Request, pk: int) -> HttpResponse:
             return redirect(DETAIL, pk)
         if action not in {"create", "rotate"} or not has_webhooks(registry):
             raise BadRequest("no such action")
-        token = renew(registry)
+        token = _new_token(registry, only_the_first=action == "create")
     path = reverse("webhook", args=[registry.webhook_id]) if registry.webhook_id else ""
     return render_page(
         request,
@@ -77,6 +78,14 @@ def registry_webhook(request: Request, pk: int) -> HttpResponse:
             "token_header": TOKEN_HEADER,
         },
     )
+
+
+def _new_token(registry: Registry, *, only_the_first: bool) -> str:
+    """A new token; empty where there is one and only the first was asked for, as by a page loaded again."""
+    with transaction.atomic():
+        # Of two clicks at once only one finds the webhook switched off.
+        registry.refresh_from_db(from_queryset=Registry.objects.select_for_update())
+        return "" if only_the_first and registry.webhook_id else renew(registry)
 
 
 def _is_this_machine(url: str) -> bool:
