@@ -45,7 +45,7 @@ def guide(request: Request) -> HttpResponse:
         "endpoint": settings.TENCENT_ENDPOINT,
         "has_account": CloudAccount.objects.exists(),
         "registries": Registry.objects.filter(kind=RegistryKind.TCR, account__isnull=False)
-        .only("pk", "name", "network", "address", "region")
+        .only("pk", "name", "kind", "account", "network", "address", "region")
         .order_by("name"),
     }
     return render_page(request, "repositories/guide.html", context)

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import Group, User
+from django.db import connection
 from django.db.models.functions import Now
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from pytest_django import Settings
 
 from repositories.credentials import Secret
@@ -113,6 +115,21 @@ def test_the_guide_switches_an_instance_to_the_other_network(
         "https://shop-vpc.tencentcloudcr.com",
     )
     assert "Switch to public network" in shown(operator, f"/registries/{registry.pk}/")
+
+
+def test_more_instances_cost_the_guide_no_more_queries(
+    operator: Client, make_built_in: Callable[..., Registry]
+) -> None:
+    def queries() -> int:
+        with CaptureQueriesContext(connection) as captured:
+            assert shown(operator).count("/network/") == Registry.objects.count()
+        return len(captured)
+
+    make_built_in()
+    first = queries()
+    for number in range(3):
+        make_built_in(name=f"tcr {number}", instance_id=f"tcr-more000{number}")
+    assert queries() == first
 
 
 def test_who_may_only_look_is_shown_no_button(make_built_in: Callable[..., Registry]) -> None:
