@@ -8,7 +8,7 @@ from itertools import count
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 
 DISCOVER = "repositories.discover"
 DISCOVER_AND_UPDATE = "repositories.discover_and_update"
+DISCOVER_TONIGHT = "repositories.discover_tonight"
 GONE = "Tencent Cloud does not list this any more: it was deleted, or the account lost the right to see it."
 GONE_REMEDY = "Nothing listed before is lost. If it is gone for good, the connection can be deleted."
 _NAME_LENGTH = 64
@@ -243,11 +244,23 @@ def discover_and_update(account: CloudAccount, trigger: SyncTrigger) -> list[Reg
 
 def ask_nightly_discovery(now: datetime) -> None:
     """Once a night, before the data updates find them changed: let every account be listed."""
+    for account in _due_tonight(now):
+        ring(DISCOVER_TONIGHT, account.pk)
+
+
+def discover_tonight(account_pk: int, now: datetime) -> None:
+    """List an account, unless that was done tonight: every minute a bell was rung while this one waited."""
+    for account in _due_tonight(now).filter(pk=account_pk):
+        discover(account)
+
+
+def _due_tonight(now: datetime) -> QuerySet[CloudAccount]:
+    """The accounts that nobody has tried to list since the night began; none by day."""
     night = night_at(now, timezone.get_default_timezone())
-    if night is not None:
-        due = CloudAccount.objects.filter(Q(health_checked_at=None) | Q(health_checked_at__lt=night.began))
-        for account in due.order_by("pk"):
-            ask_discovery(account)
+    if night is None:
+        return CloudAccount.objects.none()
+    due = Q(health_checked_at=None) | Q(health_checked_at__lt=night.began)
+    return CloudAccount.objects.filter(due).order_by("pk")
 
 
 def is_gone(registry: Registry) -> bool:

@@ -3,10 +3,10 @@
 from celery import shared_task
 
 from repositories import cloud, recovery, removal, sync
-from repositories.cloud import DISCOVER, DISCOVER_AND_UPDATE
+from repositories.cloud import DISCOVER, DISCOVER_AND_UPDATE, DISCOVER_TONIGHT
 from repositories.models import CloudAccount, SyncTrigger
 from repositories.pull_limit import database_now
-from repositories.updates import RUN_SYNC, request_all_hinted, request_nightly
+from repositories.updates import RUN_SYNC, forget_ended, request_all_hinted, request_nightly
 
 
 @shared_task(name=RUN_SYNC)
@@ -36,18 +36,25 @@ def discover(account_pk: int) -> None:
         cloud.discover(account)
 
 
+@shared_task(name=DISCOVER_TONIGHT)
+def discover_tonight(account_pk: int) -> None:
+    """A bell: the same, unless it was done tonight."""
+    cloud.discover_tonight(int(account_pk), database_now())
+
+
 @shared_task(name=DISCOVER_AND_UPDATE)
 def discover_and_update(account_pk: int) -> None:
-    """A bell: the same, and update what was found for the first time."""
+    """A bell: list its instances, and update what was found for the first time."""
     for account in CloudAccount.objects.filter(pk=int(account_pk)):
         cloud.discover_and_update(account, SyncTrigger.MANUAL)
 
 
 @shared_task(name="repositories.purge")
 def purge() -> None:
-    """A tick: look again at removals that wait for a person, and delete what was removed long ago."""
+    """A tick: look again at removals that wait for a person, and delete what was removed or ended long ago."""
     removal.review()
     removal.purge()
+    forget_ended()
 
 
 @shared_task(name="repositories.hints")

@@ -119,6 +119,7 @@ CELERY_TASK_ROUTES = {
     "repositories.run_sync": {"queue": "sync"},
     "repositories.discover": {"queue": "sync"},
     "repositories.discover_and_update": {"queue": "sync"},
+    "repositories.discover_tonight": {"queue": "sync"},
     # A download takes minutes, for which ticks must not wait.
     "scanning.refresh_database": {"queue": "sync"},
 }

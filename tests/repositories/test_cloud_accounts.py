@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from django.core.management import call_command
+from django.utils import timezone
 from pytest_django import DjangoCaptureOnCommitCallbacks
 
 from demo.faults import Fault
@@ -310,6 +311,23 @@ def test_an_account_is_listed_once_a_night(
     CloudAccount.objects.update(health_checked_at=night + timedelta(minutes=1))
     assert tick(night + timedelta(minutes=2)) == 0
     assert tick(night + timedelta(days=1)) == 1
+
+
+def test_bells_that_waited_through_the_night_list_an_account_once(
+    cloud: DemoCloud, cloud_account: CloudAccount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    night = timezone.now().replace(hour=0, minute=1)
+    monkeypatch.setattr(tasks, "database_now", lambda: night)
+    for _ in range(3):
+        tasks.discover_tonight(cloud_account.pk)
+    listed = [call.region for call in cloud.calls if call.action == "DescribeInstances"]
+    assert listed
+    assert len(listed) == len(set(listed))
+    # A bell that is heard by day is one of a night that is over.
+    CloudAccount.objects.update(health_checked_at=None)
+    night = night.replace(hour=12)
+    tasks.discover_tonight(cloud_account.pk)
+    assert len([call for call in cloud.calls if call.action == "DescribeInstances"]) == len(listed)
 
 
 @pytest.mark.parametrize(
