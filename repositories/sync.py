@@ -277,8 +277,7 @@ class _Update:
         """End the update as what it was, together with the registry's own columns."""
         listed, sync, registry = self._listed, self._hold.sync, self._hold.registry
         failure = self._failure()
-        is_nothing = listed.is_nothing
-        state = State.FAILED if is_nothing else State.INCOMPLETE if failure else State.SUCCEEDED
+        state = State.FAILED if listed.is_nothing else State.INCOMPLETE if failure else State.SUCCEEDED
         is_complete = not sync.is_partial and listed.is_complete and failure is not NO_PROJECTS
         if is_complete:
             self._hold.counts["tags_removed"] = settle(registry, sync.pk).removed
@@ -293,10 +292,9 @@ class _Update:
             **self._hold.counts,
         ):
             raise LostLeaseError(f"data update {sync.pk} ended while it was held")
-        trouble = listed.cause if is_nothing or listed.given_up else None
         # What a webhook names may be public: that it could be listed proves no login.
-        if trouble is not None or not sync.is_partial:
-            note_health(registry, trouble)
+        if listed.trouble is not None or not sync.is_partial:
+            note_health(registry, listed.trouble)
         if not sync.is_partial:
             self._note_where_it_ended(state)
         log.info("A data update ended", extra={"sync": sync.pk, "state": state.value, **self._hold.counts})

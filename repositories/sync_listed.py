@@ -2,7 +2,12 @@
 
 from dataclasses import dataclass, field
 
-from repositories.registries.failures import AccessRefusedError, RegistryError, TryLaterError
+from repositories.registries.failures import (
+    AccessRefusedError,
+    LoginRefusedError,
+    RegistryError,
+    TryLaterError,
+)
 from tcss.lifecycle import Failure
 
 _FAILURES_IN_A_ROW = 3
@@ -29,6 +34,8 @@ class Listed:
     # The night ended before everything was listed.
     cut: bool = False
     cause: RegistryError | None = None
+    # Listing may go by another account than pulling.
+    pull_login: LoginRefusedError | None = None
     _unlisted_in_a_row: int = 0
     _unread_in_a_row: int = 0
 
@@ -57,6 +64,8 @@ class Listed:
     def note_unread(self, error: RegistryError) -> None:
         """Count a manifest that could not be read, and give up on a registry that is away."""
         self.unread += 1
+        if isinstance(error, LoginRefusedError):
+            self.pull_login = self.pull_login or error
         self._unread_in_a_row = self._unread_in_a_row + 1 if isinstance(error, TryLaterError) else 0
         if self._unread_in_a_row >= _FAILURES_IN_A_ROW:
             self._give_up(error)
@@ -80,6 +89,11 @@ class Listed:
     def is_nothing(self) -> bool:
         """Whether no listing of images came to its end though some were tried."""
         return self.unlisted > 0 and self.repositories <= self.unlisted
+
+    @property
+    def trouble(self) -> RegistryError | None:
+        """What is wrong with the registry or the account as a whole, None where nothing is."""
+        return self.cause if self.is_nothing or self.given_up else self.pull_login
 
     def failure(self) -> Failure | None:
         """The cause with the counts, None where there was no error."""

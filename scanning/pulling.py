@@ -17,7 +17,12 @@ from images.models import Image
 from repositories.connections import connect, pull_client
 from repositories.models import Registry
 from repositories.pull_limit import database_now, grant
-from repositories.registries.failures import AccessRefusedError, RegistryError, TryLaterError
+from repositories.registries.failures import (
+    AccessRefusedError,
+    LoginRefusedError,
+    RegistryError,
+    TryLaterError,
+)
 from repositories.registries.protocol import PullClient
 from repositories.services import note_health
 from scanning.contents import WrongContentError
@@ -89,7 +94,7 @@ def pull(image: Image, target: Path, store: BlobStore, heartbeat: Heartbeat) -> 
                 extra={"image": image.pk, "registry": source.registry.pk, "cause": str(error)},
             )
             if isinstance(error, RegistryError) and error.code == "REG_AUTH":
-                _look_into_login(source.registry)
+                _look_into_login(source.registry, error)
             if isinstance(error, RegistryError) and error.code == "REG_RATE":
                 waits.append(_as_asked(source.registry, error))
             errors.append(error)
@@ -100,8 +105,12 @@ def pull(image: Image, target: Path, store: BlobStore, heartbeat: Heartbeat) -> 
     raise passing[0] if passing else errors[0]
 
 
-def _look_into_login(registry: Registry) -> None:
+def _look_into_login(registry: Registry, refusal: RegistryError) -> None:
     """Count it where the login itself is refused; a pull's refusal may only mean this one repository."""
+    if isinstance(refusal, LoginRefusedError):
+        # Listing may go by another account than pulling: that it works would prove nothing.
+        note_health(registry, refusal)
+        return
     try:
         next(connect(registry).list_projects(), None)
     except RegistryError as error:

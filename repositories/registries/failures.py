@@ -37,6 +37,10 @@ class AccessRefusedError(RegistryError):
     default_remedy = "Check username, password and the account's rights in the registry."
 
 
+class LoginRefusedError(AccessRefusedError):
+    """The username and password themselves are refused, whatever the repository: no other is worth a try."""
+
+
 class NotThereError(RegistryError):
     """What was asked for does not exist, or not for this account."""
 

@@ -4,6 +4,7 @@ Whoever controls a registry's answers chooses the address of the token service i
 there only where that is the registry itself.
 """
 
+import contextlib
 import re
 import threading
 import time
@@ -14,7 +15,8 @@ from urllib.parse import urlencode, urlsplit
 
 from repositories.registries.answers import MalformedError, as_mapping
 from repositories.registries.client import RegistryHTTP, read_json
-from repositories.registries.failures import AccessRefusedError, BadAnswerError
+from repositories.registries.failures import AccessRefusedError, BadAnswerError, LoginRefusedError
+from repositories.registries.statuses import NOT_KNOWN, NOT_KNOWN_REMEDY
 from tcss.outbound_addresses import origin_of
 
 # A name is looked for at its beginning only: read anew from every letter, 64 KB of them take a minute.
@@ -55,6 +57,9 @@ class Tokens:
         self._lock = threading.Lock()
         # Threads that need the same token ask for it once; those that need others seldom wait for them.
         self._turns = [threading.Lock() for _ in range(_TURNS)]
+        self._first = threading.Lock()
+        self._is_accepted = False
+        self._is_refused = False
 
     def header(self, repository: str) -> dict[str, str]:
         """The Authorization header to ask with: none until the registry has said what it wants."""
@@ -126,6 +131,22 @@ class Tokens:
         return realm
 
     def _ask(self, repository: str) -> _Token:
+        """A new token; one thread alone asks for the first, and none asks after the account was refused."""
+        with contextlib.nullcontext() if self._is_accepted else self._first:
+            if self._is_refused:
+                raise LoginRefusedError("REG_AUTH", NOT_KNOWN, NOT_KNOWN_REMEDY)
+            try:
+                token = self._ask_as_known(repository)
+            except AccessRefusedError as error:
+                # A token service answers 401 to a wrong password; what an account may not do is no 401 there.
+                if error.status != 401:
+                    raise
+                self._is_refused = True
+                raise LoginRefusedError("REG_AUTH", NOT_KNOWN, NOT_KNOWN_REMEDY) from None
+            self._is_accepted = True
+            return token
+
+    def _ask_as_known(self, repository: str) -> _Token:
         try:
             return self._ask_once(repository)
         except AccessRefusedError as error:

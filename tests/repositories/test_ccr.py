@@ -16,7 +16,7 @@ from images.models import Image
 from repositories import sync as data_update
 from repositories.connections import connect, pull_client, test_connection as try_connection
 from repositories.credentials import Secret
-from repositories.models import CloudAccount, Registry, RegistryKind, SyncTrigger, Tag
+from repositories.models import CloudAccount, Health, Registry, RegistryKind, SyncTrigger, Tag
 from repositories.registries import client
 from repositories.registries.failures import AccessRefusedError, RegistryError
 from repositories.registries.protocol import ProjectItem, RepositoryItem, StepState
@@ -150,6 +150,20 @@ def test_without_a_password_images_are_listed_and_not_pulled(registry: Registry)
     assert "CCR's username and password" in caught.value.reason
     failed = next(step for step in try_connection(registry).steps if step.state == StepState.FAILED)
     assert failed.name == "Registry account"
+
+
+def test_a_wrong_password_is_tried_once_in_a_data_update_and_counted(
+    cloud: DemoCloud, registry: Registry
+) -> None:
+    CloudAccount.objects.update(personal_password=Secret.of("wrong"))
+    sync = request_sync(registry, SyncTrigger.MANUAL)
+    data_update.run(sync.pk)
+    sync.refresh_from_db()
+    assert (sync.state, sync.error_code) == (State.INCOMPLETE, "REG_AUTH")
+    logins = [seen for seen in cloud.personal().requests if seen.path.startswith("/service/token")]
+    assert [seen.status for seen in logins] == [401]
+    registry.refresh_from_db()
+    assert (registry.health, registry.refused_logins) == (Health.FAILING, 1)
 
 
 def test_every_step_of_the_connection_test_passes(registry: Registry) -> None:

@@ -6,10 +6,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from django.utils import timezone
 
+from demo.faults import Fault
 from demo.server import DemoServer
 from repositories import hints, sync as data_update, updates
 from repositories.credentials import Secret
-from repositories.models import LOGIN_TRIES, Registry, RepositoryHint, Sync, SyncTrigger, Tag
+from repositories.models import LOGIN_TRIES, Health, Registry, RepositoryHint, Sync, SyncTrigger, Tag
 from repositories.registries.failures import AccessRefusedError, TryLaterError
 from repositories.services import change_registry, note_health
 from repositories.updates import request_hinted, request_nightly, request_sync
@@ -96,3 +97,18 @@ def test_other_trouble_is_no_refusal_and_success_forgets_them(
     assert registry.refused_logins == 0
     assert registry.health_checked_at is not None
     assert registry.health_checked_at <= timezone.now()
+
+
+def test_a_login_refused_for_pulling_alone_is_tried_once_a_night_and_three_nights(
+    demo: DemoServer, registry: Registry
+) -> None:
+    # As with CCR, where listing goes by another account.
+    demo.faults.add(Fault(match="/service/token", status=401, times=None))
+    ran = nights(5)
+    assert [(sync.state, sync.error_code) for sync in ran] == [(State.INCOMPLETE, "REG_AUTH")] * LOGIN_TRIES
+    assert {sync.repositories_seen for sync in ran} == {17}
+    logins = [seen for seen in demo.requests if seen.path.startswith("/service/token")]
+    assert len(logins) == LOGIN_TRIES
+    registry.refresh_from_db()
+    assert (registry.health, registry.health_code) == (Health.FAILING, "REG_AUTH")
+    assert registry.is_left_alone

@@ -2,6 +2,7 @@
 
 import pytest
 
+from demo.faults import Fault
 from repositories.credentials import Secret
 from repositories.models import LOGIN_TRIES, Health, Registry
 from repositories.registries import client
@@ -34,5 +35,20 @@ def test_many_scans_try_a_refused_password_three_times_and_no_more(world: World)
     scans = Scan.objects.all()
     assert {(scan.state, scan.error_code) for scan in scans} == {(State.FAILED, "REG_AUTH")}
     assert scans.filter(error_reason__contains="not asked any more").count() == len(images) - LOGIN_TRIES
+    registry = Registry.objects.get()
+    assert (registry.health, registry.refused_logins) == (Health.FAILING, LOGIN_TRIES)
+
+
+def test_a_login_refused_for_pulling_alone_is_counted_though_listing_works(world: World) -> None:
+    # As with CCR, where listing goes by another account.
+    world.server.faults.add(Fault(match="/service/token", status=401, times=None))
+    images = list(world.names().values())[: LOGIN_TRIES + 1]
+    request_scan([each.pk for each in images], [Category.SENSITIVE], TaskTrigger.MANUAL, None, "test")
+    before = len(world.server.requests)
+    for pk in Scan.objects.order_by("pk").values_list("pk", flat=True):
+        pipeline.run(pk)
+    asked = [seen for seen in world.server.requests[before:] if seen.path.startswith("/service/token")]
+    assert len(asked) == LOGIN_TRIES
+    assert not any(seen.path.startswith("/api/") for seen in world.server.requests[before:])
     registry = Registry.objects.get()
     assert (registry.health, registry.refused_logins) == (Health.FAILING, LOGIN_TRIES)
