@@ -33,16 +33,15 @@ def record_manifests(read: Sequence[ReadManifest]) -> None:
 
     Needs a transaction or makes one. A row need not be saved yet; it is then. Rows another process wrote
     meanwhile are taken as they are: content that has the same digest is the same. The children of an index
-    must have rows already.
+    must have rows already. What a manifest is, its content says and nothing else: every registry shares the
+    rows, and a listing that calls an image a signature would hide it everywhere.
     """
     with transaction.atomic():
         configs = {
             one.body.config_digest: parse_config(one.config) for one in read if one.body.kind == Kind.IMAGE
         }
         for one in read:
-            # A listing may know better: a signature is stored in the form of an image.
-            if one.row.kind in {ArtifactKind.IMAGE, ArtifactKind.INDEX} or not one.row.kind:
-                one.row.kind = ArtifactKind(one.body.kind)
+            one.row.kind = ArtifactKind(one.body.kind)
         images = _record_images([one for one in read if one.row.kind == ArtifactKind.IMAGE], configs)
         for one in read:
             row, body = one.row, one.body

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from django.conf import settings
+from django.db.models import Q
 
 from images.models import ArtifactKind, Manifest, Platform
 from images.services import ReadManifest, record_manifests
@@ -15,6 +16,8 @@ from tcss.text import clean_text
 
 CONFIG_BYTES = 8 * 2**20
 READABLE = frozenset({Kind.IMAGE, Kind.INDEX})
+# As PlatformItem.is_attestation; what it names may be an image all the same, with a tag of its own.
+_ATTESTATION = Q(os="unknown", architecture="unknown")
 # What a body takes beside its bytes, roughly.
 _OVERHEAD = 2000
 
@@ -121,6 +124,7 @@ def _index_images(indexes: Collection[int], *, deeper: bool) -> dict[int, int]:
     """The image that stands for each of these indexes; an index may hold another one, no deeper."""
     rows = list(
         Platform.objects.filter(index__in=indexes)
+        .exclude(_ATTESTATION)
         .order_by("pk")
         .values_list(
             "index_id",
@@ -147,7 +151,9 @@ def unread_platforms(rows: Mapping[str, ManifestRow]) -> dict[str, str]:
     indexes = {row.pk: digest for digest, row in rows.items() if row.kind == ArtifactKind.INDEX}
     if not indexes:
         return {}
-    platforms = Platform.objects.filter(index__in=indexes).exclude(manifest__kind=ArtifactKind.OTHER)
+    platforms = Platform.objects.filter(index__in=indexes).exclude(_ATTESTATION)
+    # What was not read may be called something else by another listing, and be an image.
+    platforms = platforms.exclude(manifest__kind=ArtifactKind.OTHER, manifest__is_read=True)
     chosen: dict[int, tuple[tuple[bool, bool, bool], str, bool]] = {}
     for index, os, architecture, variant, digest, is_read in platforms.order_by("pk").values_list(
         "index_id", "os", "architecture", "variant", "manifest__digest", "manifest__is_read"
@@ -179,12 +185,22 @@ def create_missing(artifacts: Mapping[str, ArtifactItem]) -> None:
     )
 
 
-def listed_row(artifact: ArtifactItem, known: ManifestRow | None = None) -> Manifest:
-    """An unsaved row for a manifest as its listing shows it; a row that is there already knows its kind."""
+def correct_unread(artifacts: Mapping[str, ArtifactItem], rows: dict[str, ManifestRow]) -> None:
+    """Call images what was first listed as something else and could not be read; never the other way."""
+    for digest, artifact in sorted(artifacts.items()):
+        row = rows[digest]
+        if artifact.kind in READABLE and row.kind not in READABLE and not row.is_read:
+            kind = ArtifactKind(artifact.kind)
+            Manifest.objects.filter(pk=row.pk, is_read=False).update(kind=kind)
+            rows[digest] = row._replace(kind=kind)
+
+
+def listed_row(artifact: ArtifactItem) -> Manifest:
+    """An unsaved row for a manifest as its listing shows it."""
     return Manifest(
         digest=artifact.digest,
         media_type=clean_text(artifact.manifest_media_type, 255),
-        kind=known.kind if known else ArtifactKind(artifact.kind),
+        kind=ArtifactKind(artifact.kind),
         size=artifact.size,
     )
 

@@ -18,6 +18,7 @@ from repositories.sync_contents import (
     Found,
     Unread,
     choose_platform,
+    correct_unread,
     create_missing,
     is_refusal,
     known_manifests,
@@ -194,14 +195,17 @@ class Intake:
     def _ask(self) -> None:
         """Make a batch of what was gathered, and read the manifests of it that are new."""
         parts, self._gathered = self._gathered, []
-        batch = _Batch(parts, {artifact.digest: artifact for part in parts for artifact, _ in part.unsettled})
+        listed = [artifact for part in parts for artifact, _ in part.unsettled]
+        # One that is listed twice is an image if either listing says so.
+        listed.sort(key=lambda artifact: artifact.kind in READABLE)
+        batch = _Batch(parts, {artifact.digest: artifact for artifact in listed})
         known = known_manifests(batch.artifacts)
         wanted = defaultdict(list)
         for part in parts:
             for artifact, _ in part.unsettled:
                 row = known.get(artifact.digest)
                 if artifact.kind in READABLE and not (row and row.is_read):
-                    self._rows[artifact.digest] = listed_row(artifact, row)
+                    self._rows[artifact.digest] = listed_row(artifact)
                     wanted[part.work.item.name].append(artifact.digest)
         platforms = unread_platforms({digest: row for digest, row in known.items() if row.is_read})
         for part in parts:
@@ -271,7 +275,7 @@ class Intake:
             if row and row.is_read:
                 continue
             for batch, repository in self._wanted[index]:
-                self._rows[digest] = Manifest(digest=digest, kind=row.kind if row else "")
+                self._rows[digest] = Manifest(digest=digest, kind=ArtifactKind.IMAGE)
                 self._want(batch, repository, [digest])
 
     def _write(self, batch: _Batch) -> None:
@@ -289,6 +293,7 @@ class Intake:
         if missing:
             create_missing(missing)
             rows |= known_manifests(missing)
+        correct_unread(batch.artifacts, rows)
         if self._problems:
             for digest in note_problems(self._problems):
                 del self._problems[digest]

@@ -12,7 +12,7 @@ from django.db.models.functions import Now
 from images.models import ArtifactKind, Manifest, Platform
 from repositories.models import Registry, Repository, Tag
 from repositories.registries.protocol import ArtifactItem, TagItem
-from repositories.sync_contents import ManifestRow
+from repositories.sync_contents import READABLE, ManifestRow
 from tcss import bulk
 
 _IMAGES = (ArtifactKind.IMAGE, ArtifactKind.INDEX)
@@ -47,12 +47,15 @@ class KnownTag(NamedTuple):
     # Of an index: whether another platform should stand for it than does.
     is_behind: bool = False
 
-    def is_settled(self, digest: str, pushed_at: datetime) -> bool:
+    def is_settled(self, artifact: ArtifactItem, pushed_at: datetime) -> bool:
         """Whether nothing is to be done about it: it is where it was, and its image is known."""
-        unmoved = self.digest == digest and self.pushed_at == pushed_at and self.missing_since is None
-        if self.is_behind:
+        unmoved = (
+            self.digest == artifact.digest and self.pushed_at == pushed_at and self.missing_since is None
+        )
+        if self.is_behind or not unmoved:
             return False
-        return unmoved and (self.image_id is not None or self.kind not in _IMAGES)
+        # Another listing may have called an image something else.
+        return self.image_id is not None or (self.kind not in _IMAGES and artifact.kind not in READABLE)
 
 
 def known_tags(repositories: Collection[int]) -> Mapping[int, dict[str, KnownTag]]:
@@ -117,7 +120,7 @@ class RepositoryTags:
                     continue
                 self._seen[tag.name] = tag.pushed_at
                 known = self._known.get(tag.name)
-                if known is None or not known.is_settled(artifact.digest, tag.pushed_at):
+                if known is None or not known.is_settled(artifact, tag.pushed_at):
                     tags.append(tag)
             if tags:
                 found.append((artifact, tags))

@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -160,8 +161,19 @@ def test_recording_twice_is_recording_once_and_layers_are_shared() -> None:
 
 @pytest.mark.django_db
 def test_a_signature_in_the_form_of_an_image_is_no_image() -> None:
-    signature = manifest(1, ArtifactKind.SIGNATURE)
-    assert record_manifest(signature, body_of("sha256:" + "1" * 64), config()) is None
+    signature = manifest(1)
+    body = replace(body_of("sha256:" + "1" * 64), kind=Kind.SIGNATURE)
+    assert record_manifest(signature, body, config()) is None
     signature.refresh_from_db()
     assert (signature.kind, signature.is_read) == (ArtifactKind.SIGNATURE, True)
     assert not Image.objects.exists()
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("listed", [ArtifactKind.SIGNATURE, ArtifactKind.OTHER, ArtifactKind.CHART])
+def test_an_image_that_was_listed_as_something_else_is_an_image(listed: ArtifactKind) -> None:
+    hidden = manifest(1, listed)
+    image = record_manifest(hidden, body_of("sha256:" + "1" * 64), config())
+    hidden.refresh_from_db()
+    assert (hidden.kind, hidden.image) == (ArtifactKind.IMAGE, image)
+    assert image is not None
