@@ -34,7 +34,7 @@ TRIES = 5
 # A damaged answer may be the network's fault, but it is more often what the server always answers.
 _TRIES_OF_BAD_ANSWERS = 3
 _FIRST_PAUSE_SECONDS = 0.5
-_ASKS_FOR_FEWER = frozenset({408, 425, 429, 503})
+ASKS_FOR_FEWER = frozenset({408, 425, 429, 503})
 
 Answered = TypeVar("Answered")
 
@@ -77,10 +77,10 @@ class RegistryHTTP:
     @contextlib.contextmanager
     def open(self, url: str, headers: Mapping[str, str], limits: Limits | None = None) -> Iterator[Reply]:
         """One request, whatever its status; what transport raises becomes a RegistryError."""
-        with self._turn() as turn:
+        with self.turn() as turn:
             try:
                 with self.session.get(url, headers=dict(headers), limits=limits or self.limits) as reply:
-                    if turn is not None and reply.status in _ASKS_FOR_FEWER:
+                    if turn is not None and reply.status in ASKS_FOR_FEWER:
                         turn.was_too_much(retry_after(reply))
                     yield reply
             except OutboundError as error:
@@ -88,7 +88,8 @@ class RegistryHTTP:
                     turn.was_too_much()
                 raise from_outbound(error) from None
 
-    def _turn(self) -> contextlib.AbstractContextManager[Turn | None]:
+    def turn(self) -> contextlib.AbstractContextManager[Turn | None]:
+        """One request's turn at the registry; None where nobody counts them."""
         pace = self.connection.pace
         return pace.turn(self.connection.alive) if pace else contextlib.nullcontext()
 

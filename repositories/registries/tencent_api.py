@@ -18,9 +18,14 @@ from tencentcloud.common.profile.client_profile import ClientProfile
 from tencentcloud.common.profile.http_profile import HttpProfile
 
 from repositories.registries.answers import MalformedError, as_mapping, text
-from repositories.registries.client import TRIES, RegistryHTTP, read_json
+from repositories.registries.client import ASKS_FOR_FEWER, TRIES, RegistryHTTP, read_json
 from repositories.registries.connection import Connection, Network
-from repositories.registries.failures import AccessRefusedError, BadAnswerError
+from repositories.registries.failures import (
+    AccessRefusedError,
+    BadAnswerError,
+    RegistryError,
+    TryLaterError,
+)
 from repositories.registries.pace import Pace
 from repositories.registries.statuses import from_outbound
 from repositories.registries.tencent_failures import WrongRegionError, of_code, unreachable
@@ -126,6 +131,11 @@ class _Accepted:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
+def _asks_for_fewer(error: RegistryError) -> bool:
+    """Whether the API, or what stands before it, is asked too much."""
+    return error.code == "REG_RATE" or error.status in ASKS_FOR_FEWER
+
+
 class _Door:
     """Takes the place of the SDK's connections: sends a signed request, and reads its answer strictly."""
 
@@ -134,7 +144,16 @@ class _Door:
         self._region = region
 
     def send_request(self, request: Any) -> _Accepted:
-        """The answer's Response object; raises RegistryError."""
+        """The answer's Response object, when there is a turn; raises RegistryError."""
+        with self._http.turn() as turn:
+            try:
+                return self._send(request)
+            except RegistryError as error:
+                if turn is not None and (error.code == "REG_TIMEOUT" or _asks_for_fewer(error)):
+                    turn.was_too_much(error.retry_after if isinstance(error, TryLaterError) else 0.0)
+                raise
+
+    def _send(self, request: Any) -> _Accepted:
         url, body = f"{self._http.origin}/", str(request.data).encode()
         action = str(request.header["X-TC-Action"])
         try:

@@ -21,6 +21,7 @@ from repositories.registries.failures import (
     RegistryError,
     TryLaterError,
 )
+from repositories.registries.pace import Pace
 from repositories.registries.tencent_api import CloudCredentials, Rate, TencentAPI
 from repositories.registries.tencent_failures import ACTIONS, NotInitializedError, WrongRegionError
 from tcss.outbound_sockets import Limits
@@ -139,6 +140,25 @@ def test_every_code_has_its_sentence(
     assert error.code == expected
     assert words in error.reason
     assert len(cloud.calls) == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "limits", "allowed"),
+    [
+        (refusal("DescribeInstances", "RequestLimitExceeded", times=None), None, 2),
+        (Fault(match="DescribeInstances", status=503, times=None), None, 2),
+        (Fault(match="DescribeInstances", delay=0.6, times=None), Limits(total=0.3), 2),
+        # That is the question's fault, not its number's.
+        (refusal("DescribeInstances", "InvalidParameterValue", times=None), None, 4),
+    ],
+)
+def test_the_pace_falls_where_the_api_asks_for_fewer(
+    cloud: DemoCloud, connect: Connect, fault: Fault, limits: Limits | None, allowed: int
+) -> None:
+    pace = Pace(first=4, most=4)
+    cloud.api.faults.add(fault)
+    refused(connect(pace=pace, limits=limits, tries=1))
+    assert pace.allowed == allowed
 
 
 @pytest.mark.parametrize("code", ["RequestLimitExceeded.UinLimitExceeded", "InternalError.DbError"])
