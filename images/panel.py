@@ -7,6 +7,7 @@ from datetime import datetime
 from django.db.models import Count, Q, Sum
 
 from images.models import NEVER, CategoryStatus, ScanStatus, Severity
+from repositories.listing import newest_syncs
 from repositories.models import Registry, Sync
 from scanning.services import scannable_images
 from tcss.lifecycle import State
@@ -99,10 +100,8 @@ def totals() -> Totals:
 
 
 def data_update(registries: Sequence[Registry]) -> DataUpdate:
-    """The newest data update of every registry; one query."""
-    newest = list(
-        Sync.objects.order_by("registry_id", "-pk").distinct("registry_id").select_related("registry")
-    )
+    """The data update of every registry that tells how it is; one query."""
+    newest = list(newest_syncs().select_related("registry").order_by("registry_id"))
     times = [each.last_synced_at for each in registries if each.last_synced_at]
     return DataUpdate(
         registries=len(registries),

@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from repositories.models import Registry, Sync, Tag
 from repositories.pull_limit import Budget, budgets_of
-from tcss.lifecycle import State
+from tcss.lifecycle import ACTIVE, State
 from tcss.outbound_addresses import AddressFormError, parse_origin
 
 _HISTORY = 20
@@ -100,15 +100,7 @@ def registry_rows(registries: QuerySet[Registry]) -> list[RegistryRow]:
     tags = Tag.objects.visible().filter(registry__in=keys)
     counts = _by_registry(tags.filter(missing_since=None))
     missing = _by_registry(tags.filter(missing_since__isnull=False))
-    latest = {
-        sync.registry_id: SyncRow(sync)
-        for sync in Sync.objects.filter(
-            pk__in=Sync.objects.filter(registry__in=keys)
-            .values("registry")
-            .annotate(newest=Max("pk"))
-            .values("newest")
-        )
-    }
+    latest = {sync.registry_id: SyncRow(sync) for sync in newest_syncs().filter(registry__in=keys)}
     budgets = budgets_of(found)
     return [
         RegistryRow(
@@ -120,6 +112,20 @@ def registry_rows(registries: QuerySet[Registry]) -> list[RegistryRow]:
         )
         for registry in found
     ]
+
+
+def newest_syncs() -> QuerySet[Sync]:
+    """Of every registry the data update that tells how it is: the one under way, else the last of everything.
+
+    One of what webhooks named says nothing about the rest.
+    """
+    telling = Sync.objects.filter(Q(state__in=ACTIVE) | Q(is_partial=False))
+    return Sync.objects.filter(pk__in=last_of_each(telling))
+
+
+def last_of_each(syncs: QuerySet[Sync]) -> QuerySet[Sync, int]:
+    """The key of each registry's last one of these."""
+    return syncs.order_by().values("registry").annotate(last=Max("pk")).values_list("last", flat=True)
 
 
 def _by_registry(tags: QuerySet[Tag]) -> dict[int, int]:

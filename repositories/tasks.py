@@ -51,7 +51,7 @@ def discover_and_update(account_pk: int) -> None:
 
 @shared_task(name="repositories.purge")
 def purge() -> None:
-    """A tick: look again at removals that wait for a person, and delete what was removed or ended long ago."""
+    """A tick: look again at removals that wait for a person, and forget what ended long ago."""
     removal.review()
     removal.purge()
     forget_ended()

@@ -1,21 +1,27 @@
 """Asks for data updates, by hand or every night, and for their end."""
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.db import IntegrityError, transaction
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, OuterRef, Q
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from repositories import hints
+from repositories.listing import last_of_each
 from repositories.models import LOGIN_TRIES, Registry, Sync, SyncTrigger
 from repositories.nights import Night, night_at
 from tcss.bell import ring
 from tcss.lifecycle import ACTIVE, State
 
 RUN_SYNC = "repositories.run_sync"
+# What ended is shown for so long.
+KEPT = timedelta(days=30)
+# A tick deletes a bounded number of rows; what is left waits for the next.
+_BATCH = 10_000
 
 
 def request_sync(
@@ -126,6 +132,16 @@ def cancel_active_sync(registry: Registry) -> bool:
     """Ask for the registry's data update to stop, if one waits or runs."""
     active = Sync.objects.filter(registry=registry).active().values_list("pk", flat=True).first()
     return active is not None and cancel_sync(active)
+
+
+def forget_ended() -> int:
+    """Delete data updates that ended long ago, but for those that still tell something; how many went."""
+    complete = Sync.objects.filter(is_complete=True, started_at__isnull=False)
+    last = Q(pk__in=last_of_each(Sync.objects.filter(is_partial=False))) | Q(pk__in=last_of_each(complete))
+    old = Sync.objects.filter(finished_at__lt=Now() - KEPT).exclude(last)
+    return Sync.objects.filter(
+        pk__in=list(old.order_by("pk").values_list("pk", flat=True)[:_BATCH])
+    ).delete()[0]
 
 
 def request_nightly(now: datetime) -> list[Sync]:

@@ -1,17 +1,22 @@
 """Image repository management: list, form, connection test, data update, delete, and who may do what."""
 
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 from django.contrib.auth.models import Group, User
 from django.test import Client
+from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
 from demo.faults import html_page
 from demo.images import OPERATOR
 from demo.server import DemoServer
 from images.models import Image
+from images.panel import data_update
+from repositories import tasks
 from repositories.forms import RegistryForm
+from repositories.listing import registry_rows
 from repositories.models import Health, Registry, Sync, SyncTrigger, Tag
 from repositories.sync import run
 from repositories.updates import request_sync
@@ -254,6 +259,56 @@ def test_an_active_data_update_polls_and_an_ended_one_does_not(operator: Client,
     assert "hx-trigger" not in ended
     assert "Succeeded" in ended
     assert str(Tag.objects.count()) in ended
+
+
+def ended(registry: Registry, state: State, *, days_ago: int = 0, **fields: object) -> Sync:
+    moment = timezone.now() - timedelta(days=days_ago)
+    words = {"trigger": SyncTrigger.MANUAL, "started_at": moment, "finished_at": moment, **fields}
+    return Sync.objects.create(registry=registry, state=state, **words)
+
+
+def test_a_data_update_by_webhook_does_not_cover_up_that_the_last_of_everything_failed(
+    operator: Client, registry: Registry
+) -> None:
+    whole = ended(registry, State.FAILED)
+    by_webhook = {"trigger": SyncTrigger.WEBHOOK, "is_partial": True}
+    ended(registry, State.SUCCEEDED, repositories_total=3, **by_webhook)
+    ended(registry, State.SUCCEEDED, repositories_total=1, **by_webhook)
+    (row,) = registry_rows(Registry.objects.all())
+    assert row.latest is not None
+    assert row.latest.sync == whole
+    assert data_update([registry]).failed == (whole,)
+    page = operator.get(f"/registries/{registry.pk}/").content.decode()
+    assert page.count("By webhook<") == 2
+    assert "3 repositories</span>" in page
+    assert "1 repository</span>" in page
+    active = Sync.objects.create(registry=registry, **by_webhook)
+    (row,) = registry_rows(Registry.objects.all())
+    assert row.latest is not None
+    assert row.latest.sync == active
+    assert "By webhook ·" in operator.get(f"/registries/{registry.pk}/").content.decode()
+
+
+def test_a_registry_of_which_only_webhooks_told_was_never_updated(registry: Registry) -> None:
+    ended(registry, State.SUCCEEDED, is_partial=True)
+    (row,) = registry_rows(Registry.objects.all())
+    assert row.latest is None
+
+
+def test_data_updates_of_long_ago_are_forgotten_but_for_the_last_ones_of_everything(
+    registry: Registry, make_registry: Callable[..., Registry]
+) -> None:
+    other = make_registry("https://other.example.org")
+    ended(registry, State.SUCCEEDED, days_ago=60, is_complete=True)
+    complete = ended(registry, State.SUCCEEDED, days_ago=50, is_complete=True)
+    ended(registry, State.FAILED, days_ago=45)
+    whole = ended(registry, State.FAILED, days_ago=40)
+    ended(registry, State.SUCCEEDED, days_ago=31, is_partial=True)
+    recent = ended(registry, State.SUCCEEDED, days_ago=29, is_partial=True)
+    ended(other, State.SUCCEEDED, days_ago=35, is_partial=True)
+    active = Sync.objects.create(registry=other, trigger=SyncTrigger.MANUAL)
+    tasks.purge()
+    assert set(Sync.objects.all()) == {complete, whole, recent, active}
 
 
 def test_a_waiting_data_update_is_cancelled(operator: Client, registry: Registry) -> None:
