@@ -30,7 +30,7 @@ from repositories.sync_known import KnownRepositories
 from repositories.sync_listed import NO_PROJECTS, Listed
 from repositories.updates import RUN_SYNC
 from tcss.bell import ring
-from tcss.lifecycle import CancelRequestedError, Failure, LostLeaseError, State, held
+from tcss.lifecycle import MAX_ATTEMPTS, CancelRequestedError, Failure, LostLeaseError, State, held
 from tcss.stopping import WorkerStopsError
 
 log = logging.getLogger(__name__)
@@ -253,6 +253,9 @@ class _Update:
                 self._intake.add(piece.key, piece)
             else:
                 self._intake.take(piece)
+        # After the last attempt what was listed counts for more.
+        if self._listed.pause is not None and self._hold.sync.attempt < MAX_ATTEMPTS:
+            raise self._listed.pause
         if self._listed.given_up:
             self._listed.unlisted += self._is_done.count(0)
 

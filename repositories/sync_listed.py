@@ -8,6 +8,7 @@ from repositories.registries.failures import (
     RegistryError,
     TryLaterError,
 )
+from repositories.registries.pace import LONGEST_PAUSE_SECONDS
 from tcss.lifecycle import Failure
 
 _FAILURES_IN_A_ROW = 3
@@ -53,7 +54,7 @@ class Listed:
         self._unlisted_in_a_row += 1
         refused = isinstance(error, AccessRefusedError) and error.code == "REG_AUTH"
         away = isinstance(error, TryLaterError) and self._unlisted_in_a_row >= _FAILURES_IN_A_ROW
-        if refused or away:
+        if refused or away or _wants_a_pause(error):
             self._give_up(error)
         self.note(error)
 
@@ -67,7 +68,7 @@ class Listed:
         if isinstance(error, LoginRefusedError):
             self.pull_login = self.pull_login or error
         self._unread_in_a_row = self._unread_in_a_row + 1 if isinstance(error, TryLaterError) else 0
-        if self._unread_in_a_row >= _FAILURES_IN_A_ROW:
+        if self._unread_in_a_row >= _FAILURES_IN_A_ROW or _wants_a_pause(error):
             self._give_up(error)
         self.note(error)
 
@@ -75,6 +76,12 @@ class Listed:
         if not self.given_up:
             self.given_up = True
             self.cause = error
+
+    @property
+    def pause(self) -> TryLaterError | None:
+        """What the registry said where it is to be left alone for a time that it has named."""
+        cause = self.cause
+        return cause if self.given_up and isinstance(cause, TryLaterError) and cause.retry_after else None
 
     @property
     def is_complete(self) -> bool:
@@ -109,3 +116,12 @@ class Listed:
         ]
         reason = " ".join([self.cause.reason, f"({', '.join(counts)})" if counts else ""]).strip()
         return Failure(self.cause.code, reason, self.cause.remedy)
+
+
+def _wants_a_pause(error: RegistryError) -> bool:
+    """Whether the whole registry wants to be left alone for longer than a request waits."""
+    return (
+        isinstance(error, TryLaterError)
+        and error.code == "REG_RATE"
+        and error.retry_after > LONGEST_PAUSE_SECONDS
+    )

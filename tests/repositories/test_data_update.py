@@ -5,12 +5,15 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from cryptography.fernet import Fernet
 from django.core.management import CommandError, call_command
 from django.db import connection
+from django.template.loader import render_to_string
+from django.utils import timezone
 
 from demo.catalog import Tag as DemoTag
 from demo.faults import Fault, html_page
@@ -22,7 +25,7 @@ from repositories.credentials import Secret
 from repositories.models import Health, Registry, Repository, Sync, SyncTrigger, Tag
 from repositories.registries import client, pace
 from repositories.updates import cancel_sync, request_sync
-from tcss.lifecycle import State
+from tcss.lifecycle import MAX_ATTEMPTS, State
 
 
 @pytest.fixture(autouse=True)
@@ -347,6 +350,37 @@ def test_a_registry_that_asks_for_a_pause_gets_it(demo: DemoServer, registry: Re
     assert sync.available_at is not None
     wait = sync.available_at - datetime.now(UTC)
     assert timedelta(minutes=9) < wait < timedelta(minutes=11)
+
+
+@pytest.mark.parametrize("match", ["/artifacts", "/manifests/"])
+def test_a_registry_that_asks_for_a_pause_in_the_middle_gets_it(
+    demo: DemoServer, registry: Registry, match: str
+) -> None:
+    demo.faults.add(Fault(match=match, status=429, times=None, skip=2, headers={"Retry-After": "600"}))
+    sync = update(registry)
+    assert (sync.state, sync.attempt, sync.error_code) == (State.QUEUED, 1, "REG_RATE")
+    assert sync.available_at is not None
+    assert sync.available_at - datetime.now(UTC) > timedelta(minutes=9)
+    row = SimpleNamespace(registry=registry, latest=SimpleNamespace(sync=sync, badge="info"))
+    shown = render_to_string("repositories/parts/progress.html", {"row": row})
+    assert "Waiting for the registry until" in shown
+    assert f"{timezone.localtime(sync.available_at + timedelta(minutes=1)):%H:%M}" in shown
+    demo.faults.clear()
+    Sync.objects.update(available_at=None)
+    data_update.run(sync.pk)
+    sync.refresh_from_db()
+    assert (sync.state, sync.is_complete) == (State.SUCCEEDED, True)
+
+
+def test_what_was_listed_by_the_last_attempt_counts_though_the_registry_asks_for_a_pause(
+    demo: DemoServer, registry: Registry
+) -> None:
+    demo.faults.add(Fault(match="/artifacts", status=429, times=None, skip=2, headers={"Retry-After": "600"}))
+    sync = request_sync(registry, SyncTrigger.MANUAL)
+    Sync.objects.update(attempt=MAX_ATTEMPTS - 1)
+    data_update.run(sync.pk)
+    sync.refresh_from_db()
+    assert (sync.state, sync.error_code) == (State.INCOMPLETE, "REG_RATE")
 
 
 def test_a_registry_that_goes_away_in_the_middle_is_not_asked_for_everything(
