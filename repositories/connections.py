@@ -10,7 +10,7 @@ from repositories.models import CloudAccount, Registry, RegistryKind, RegistryVe
 from repositories.registries.ccr import CCR
 from repositories.registries.connection import Account, Connection
 from repositories.registries.distribution import DistributionClient
-from repositories.registries.failures import AccessRefusedError, RegistryError
+from repositories.registries.failures import NoLoginError, RegistryError
 from repositories.registries.harbor_v1 import HarborV1
 from repositories.registries.harbor_v2 import HarborV2
 from repositories.registries.pace import Pace
@@ -55,7 +55,7 @@ def _open(stored: Secret, what: str) -> str:
     try:
         return stored.reveal()
     except CredentialKeyError:
-        raise AccessRefusedError(
+        raise NoLoginError(
             "REG_AUTH",
             f"The stored {what} cannot be read: it was stored with another key.",
             f"Enter the {what} again, or give the console the key it had (TCSS_FIELD_KEYS).",
@@ -103,7 +103,7 @@ def pull_client(registry: Registry, *, alive: Alive = _nothing_to_do, pace: Pace
 
 def _account_of(registry: Registry) -> CloudAccount:
     if registry.account is None:
-        raise AccessRefusedError(
+        raise NoLoginError(
             "REG_AUTH",
             "This connection belongs to no Tencent Cloud account any more.",
             "Support staff can enter the account again in the admin.",
@@ -131,7 +131,7 @@ class _PersonalLogin:
         """Both, or AccessRefusedError where they were not entered."""
         username, password = self.account.personal_username, self.account.personal_password
         if not (username and password):
-            raise AccessRefusedError(
+            raise NoLoginError(
                 "REG_AUTH",
                 "CCR's username and password are not set, without which its images cannot be pulled.",
                 "Support staff can enter them at the account in the admin; see the Operation Guide.",

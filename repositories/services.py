@@ -6,7 +6,7 @@ from django.db.models import F
 from django.db.models.functions import Now
 
 from repositories.models import LOGIN_TRIES, CloudAccount, Health, Registry, Sync, SyncTrigger
-from repositories.registries.failures import RegistryError
+from repositories.registries.failures import NoLoginError, RegistryError
 from repositories.updates import request_sync
 from tcss.text import clean_text
 
@@ -52,7 +52,7 @@ def _count_refusal(registry: Registry, error: RegistryError | None) -> None:
     if error is None:
         registry.refused_logins = 0
         Registry.objects.filter(pk=registry.pk, refused_logins__gt=0).update(refused_logins=0)
-    elif error.code == "REG_AUTH":
+    elif error.code == "REG_AUTH" and not isinstance(error, NoLoginError):
         registry.refused_logins += 1
         Registry.objects.filter(pk=registry.pk, refused_logins__lt=LOGIN_TRIES).update(
             refused_logins=F("refused_logins") + 1

@@ -41,6 +41,10 @@ class LoginRefusedError(AccessRefusedError):
     """The username and password themselves are refused, whatever the repository: no other is worth a try."""
 
 
+class NoLoginError(AccessRefusedError):
+    """No username and password were refused: there was none to try, or it was not looked at."""
+
+
 class NotThereError(RegistryError):
     """What was asked for does not exist, or not for this account."""
 

@@ -21,14 +21,14 @@ from repositories.registries.answers import MalformedError, as_mapping, text
 from repositories.registries.client import ASKS_FOR_FEWER, TRIES, RegistryHTTP, read_json
 from repositories.registries.connection import Connection, Network
 from repositories.registries.failures import (
-    AccessRefusedError,
     BadAnswerError,
+    NoLoginError,
     RegistryError,
     TryLaterError,
 )
 from repositories.registries.pace import Pace
-from repositories.registries.statuses import from_outbound
-from repositories.registries.tencent_failures import WrongRegionError, of_code, unreachable
+from repositories.registries.statuses import from_outbound, from_status
+from repositories.registries.tencent_failures import WrongRegionError, of_code, of_status, unreachable
 from tcss.outbound_addresses import Origin, Service
 from tcss.outbound_failures import OutboundError
 from tcss.outbound_sockets import Limits
@@ -160,6 +160,8 @@ class _Door:
             with self._http.session.post(
                 url, body, headers=dict(request.header), limits=self._http.limits
             ) as reply:
+                if reply.status != 200:
+                    raise of_status(from_status(reply), self._http.origin.host)
                 answer = read_json(reply, limit=self._http.limits.body)
                 date = reply.header("Date")
         except OutboundError as error:
@@ -199,7 +201,7 @@ class TencentAPI:
                 return as_mapping(client.call(action, parameters))
             except TencentCloudSDKException:
                 # The SDK found something wrong before anything was sent; its text may hold what it looked at.
-                raise AccessRefusedError(
+                raise NoLoginError(
                     "REG_AUTH", "The secret ID or key is not of valid form.", "Enter both again."
                 ) from None
 

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from repositories.registries.failures import (
     AccessRefusedError,
     BadAnswerError,
+    NoLoginError,
     NotThereError,
     NotTrustedError,
     RegistryError,
@@ -33,7 +34,7 @@ ACTIONS = (
 )
 POLICY_REMEDY = (
     "Grant the secret ID's user the policy of the Operation Guide; it needs tcr:Describe* "
-    "(read-only) and tcr:CreateInstanceToken."
+    "(read-only), tcr:PullRepository* and tcr:CreateInstanceToken."
 )
 _CLOCKS = "%Y-%m-%d %H:%M:%S UTC"
 _DATE_TOLERANCE_SECONDS = 60
@@ -112,11 +113,11 @@ def _clocks(date: str) -> RegistryError:
     try:
         theirs = email.utils.parsedate_to_datetime(date).astimezone(UTC)
     except (ValueError, OverflowError, TypeError):
-        return AccessRefusedError("REG_AUTH", f"{reason}.", "Set this server's clock, best by NTP.")
+        return NoLoginError("REG_AUTH", f"{reason}.", "Set this server's clock, best by NTP.")
     remedy = "Set this server's clock, best by NTP; five minutes of difference are too many."
     if abs((theirs - ours).total_seconds()) < _DATE_TOLERANCE_SECONDS:
         remedy = "The clocks agree now; if it happens again, look for a proxy that holds requests back."
-    return AccessRefusedError("REG_AUTH", f"{reason} and Tencent Cloud's says {theirs:{_CLOCKS}}.", remedy)
+    return NoLoginError("REG_AUTH", f"{reason} and Tencent Cloud's says {theirs:{_CLOCKS}}.", remedy)
 
 
 def _not_known(code: str) -> RegistryError:
@@ -155,6 +156,26 @@ def not_running(status: str) -> RegistryError:
         remedy = "Renew the instance in Tencent Cloud's console; nothing listed before is lost."
     reason = _STATUSES.get(status, "The TCR instance is not running.")
     return AccessRefusedError("REG_FORBIDDEN", reason, remedy)
+
+
+def of_status(error: RegistryError, host: str) -> RegistryError:
+    """The error for a status that the API never answers with: it says in a 200 why it refuses a call."""
+    status = error.status
+    remedy = f"Look at the proxy or firewall between this server and {host}; it has to let the calls through."
+    told: RegistryError
+    if isinstance(error, TryLaterError):
+        reason = "Tencent Cloud's API, or a proxy before it, reports a fault of its own."
+        if error.code == "REG_RATE":
+            reason = "Tencent Cloud's API, or a proxy before it, asks for fewer requests."
+        told = TryLaterError(error.code, reason, remedy, retry_after=error.retry_after)
+    else:
+        told = BadAnswerError(
+            "REG_PROTOCOL",
+            f"Not Tencent Cloud's API answered, but something before it, with status {status}.",
+            remedy,
+        )
+    told.status = status
+    return told
 
 
 def unreachable(error: RegistryError, host: str) -> RegistryError:

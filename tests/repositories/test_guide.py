@@ -195,7 +195,10 @@ def test_a_built_in_connection_is_deleted_only_when_its_instance_is_gone(
 ) -> None:
     registry = make_built_in()
     path = f"/registries/{registry.pk}/delete/"
-    assert "is built in" in shown(operator, path)
+    kept = shown(operator, path)
+    assert "is built in" in kept
+    # It begins without one.
+    assert "a limit can keep it" in kept
     operator.post(path)
     assert Registry.objects.filter(pk=registry.pk).exists()
     for page in ("/registries/", f"/registries/{registry.pk}/"):

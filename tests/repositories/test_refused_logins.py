@@ -99,6 +99,18 @@ def test_other_trouble_is_no_refusal_and_success_forgets_them(
     assert registry.health_checked_at <= timezone.now()
 
 
+def test_a_password_that_nobody_can_read_was_refused_by_nobody(
+    demo: DemoServer, make_registry: Callable[..., Registry]
+) -> None:
+    registry = make_registry(demo.url, password=Secret("stored with another key"))
+    ran = nights(LOGIN_TRIES + 1)
+    assert [(sync.state, sync.error_code) for sync in ran] == [(State.FAILED, "REG_AUTH")] * (LOGIN_TRIES + 1)
+    registry.refresh_from_db()
+    assert (registry.health_code, registry.refused_logins) == ("REG_AUTH", 0)
+    assert "another key" in registry.health_reason
+    assert "no longer begin" not in registry.health_remedy
+
+
 def test_a_login_refused_for_pulling_alone_is_tried_once_a_night_and_three_nights(
     demo: DemoServer, registry: Registry
 ) -> None:

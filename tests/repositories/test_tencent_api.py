@@ -1,5 +1,6 @@
 """Calls of Tencent Cloud's API: signatures, retries, pace, and a sentence for every way to be refused."""
 
+import json
 import re
 import threading
 from collections.abc import Callable
@@ -12,10 +13,12 @@ import pytest
 from demo.faults import GATEWAY_PAGE, Fault
 from demo.tencent import DemoCloud
 from demo.tencent_api import refusal
+from repositories.cloud_views import POLICY
 from repositories.registries import client, tencent_api
 from repositories.registries.failures import (
     AccessRefusedError,
     BadAnswerError,
+    NoLoginError,
     NotThereError,
     NotTrustedError,
     RegistryError,
@@ -93,14 +96,38 @@ def test_a_wrong_clock_is_named_with_both_times(cloud: DemoCloud, connect: Conne
     shown = datetime.fromisoformat(theirs[1]).replace(tzinfo=UTC)
     assert timedelta(minutes=19) < shown - datetime.now(UTC) < timedelta(minutes=21)
     assert error.code == "REG_AUTH"
+    assert isinstance(error, NoLoginError)
     assert error.reason.count("UTC") == 2
     assert "NTP" in error.remedy
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "expected", "words"),
+    [
+        (401, BadAnswerError, "REG_PROTOCOL", "something before it, with status 401"),
+        (403, BadAnswerError, "REG_PROTOCOL", "something before it, with status 403"),
+        (404, BadAnswerError, "REG_PROTOCOL", "something before it, with status 404"),
+        (407, BadAnswerError, "REG_PROTOCOL", "something before it, with status 407"),
+        (429, TryLaterError, "REG_RATE", "or a proxy before it, asks for fewer"),
+        (502, TryLaterError, "REG_5XX", "or a proxy before it, reports a fault"),
+    ],
+)
+def test_what_a_proxy_before_the_api_says_is_not_told_of_the_account(
+    cloud: DemoCloud, connect: Connect, status: int, kind: type[RegistryError], expected: str, words: str
+) -> None:
+    cloud.api.faults.add(Fault(match=".", status=status, body=CANARY.encode(), times=None))
+    error = refused(connect(tries=1))
+    assert (type(error), error.code, error.status) == (kind, expected, status)
+    assert words in error.reason
+    assert "username" not in f"{error.reason} {error.remedy}"
+    assert "127.0.0.1" in error.remedy
 
 
 def test_a_clock_that_the_answer_does_not_show_is_not_made_up(cloud: DemoCloud, connect: Connect) -> None:
     cloud.clock.ahead = timedelta(minutes=-20)
     cloud.api.faults.add(Fault(match=".", headers={"Date": CANARY}))
     error = refused(connect())
+    assert isinstance(error, NoLoginError)
     assert error.reason.count("UTC") == 1
 
 
@@ -109,7 +136,8 @@ def test_a_missing_right_names_the_action_and_the_policy(cloud: DemoCloud, conne
     error = refused(connect())
     assert error.code == "REG_FORBIDDEN"
     assert "tcr:DescribeInstances" in error.reason
-    assert "tcr:Describe*" in error.remedy
+    (statement,) = json.loads(POLICY)["statement"]
+    assert all(action in error.remedy for action in statement["action"])
 
 
 @pytest.mark.parametrize(
