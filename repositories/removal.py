@@ -51,23 +51,37 @@ def settle(registry: Registry, sync_pk: int) -> RemovalOutcome:
     return RemovalOutcome(_remove(registry, began.get(pk=sync_pk)), 0)
 
 
-@transaction.atomic
-def confirm_removal(registry: Registry, user: AbstractBaseUser | AnonymousUser | None) -> RemovalOutcome:
-    """Remove what is held back, on a person's word; nothing where nothing is held.
+class MoreIsHeldError(Exception):
+    """More image versions are gone by now than the person was shown who confirms it."""
 
-    What two complete data updates have not missed yet stays held, and so does what is being scanned.
+    def __init__(self, held: int) -> None:
+        super().__init__(f"{held} image versions are gone")
+        self.held = held
+
+
+def confirm_removal(
+    registry: Registry, user: AbstractBaseUser | AnonymousUser | None, *, shown: int
+) -> RemovalOutcome:
+    """Remove what is held back, on the word of a person who was shown so many; nothing where nothing is held.
+
+    What two complete data updates have not missed yet stays held, and so does what is being scanned. Raises
+    MoreIsHeldError, and removes nothing, where more are held by now.
     """
-    # A data update's writes hold its row: those under way end first, and the next ones wait.
-    list(Sync.objects.active().filter(registry=registry).select_for_update())
-    _lock(registry)
-    complete = Sync.objects.filter(registry=registry, is_complete=True, started_at__isnull=False)
-    last = complete.order_by("-started_at").values_list("started_at", flat=True).first()
-    if last is None or not _held(registry):
-        return RemovalOutcome(0, 0)
-    removed = _remove(registry, last)
-    extra = {"registry": registry.pk, "user": user.pk if user else None, "removed": removed}
-    log.info("A removal was confirmed", extra=extra)
-    return RemovalOutcome(removed, _held(registry))
+    with transaction.atomic():
+        # A data update's writes hold its row: those under way end first, and the next ones wait.
+        list(Sync.objects.active().filter(registry=registry).select_for_update())
+        _lock(registry)
+        complete = Sync.objects.filter(registry=registry, is_complete=True, started_at__isnull=False)
+        last = complete.order_by("-started_at").values_list("started_at", flat=True).first()
+        if last is None or not (held := _held(registry)):
+            return RemovalOutcome(0, 0)
+        if held <= shown:
+            removed = _remove(registry, last)
+            extra = {"registry": registry.pk, "user": user.pk if user else None, "removed": removed}
+            log.info("A removal was confirmed", extra=extra)
+            return RemovalOutcome(removed, _held(registry))
+    # The count that the page shows next is kept: it is what can be confirmed then.
+    raise MoreIsHeldError(held)
 
 
 def review() -> None:

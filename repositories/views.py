@@ -1,5 +1,6 @@
 """Image repository management: list, add, change, test, update and delete connections."""
 
+import re
 from collections.abc import Callable
 
 from django.contrib import messages
@@ -18,7 +19,7 @@ from repositories.forms import NAME_TAKEN, RegistryForm
 from repositories.listing import RegistryRow, history, holdings, registry_rows
 from repositories.models import Registry, SyncTrigger
 from repositories.registries.protocol import CheckReport
-from repositories.removal import confirm_removal
+from repositories.removal import MoreIsHeldError, confirm_removal
 from repositories.services import add_registry, change_registry, delete_registry, note_health
 from repositories.updates import cancel_active_sync, request_each, request_sync
 from tcss.access import permission_needed
@@ -26,6 +27,7 @@ from tcss.http import Request, render_page, see_other
 
 LIST = "repositories:registry-list"
 DETAIL = "repositories:registry-detail"
+_COUNT = re.compile("[0-9]{1,9}")
 
 
 @require_safe
@@ -185,7 +187,16 @@ def registry_cancel(request: Request, pk: int) -> HttpResponse:
 def registry_confirm_removal(request: Request, pk: int) -> HttpResponse:
     """Remove the images that are gone from a registry at once: somebody says that they were deleted there."""
     registry = get_object_or_404(Registry, pk=pk)
-    outcome = confirm_removal(registry, request.user)
+    shown = request.POST.get("shown", "")
+    try:
+        outcome = confirm_removal(registry, request.user, shown=int(shown) if _COUNT.fullmatch(shown) else 0)
+    except MoreIsHeldError as error:
+        messages.error(
+            request,
+            f"Nothing was removed: by now {error.held:,} images of {registry.name} are gone, more than you "
+            "were shown. Look again, and confirm it if all of them were deleted there.",
+        )
+        return _go(request, reverse(DETAIL, args=[pk]))
     if outcome.removed:
         messages.success(request, f"{_told(outcome.removed, registry)} removed.")
     if outcome.held:

@@ -20,7 +20,7 @@ from licensing.listing import usage
 from repositories import tasks
 from repositories.listing import holdings, registry_rows
 from repositories.models import Registry, Repository, Sync, SyncTrigger, Tag
-from repositories.removal import RemovalOutcome, confirm_removal, purge, review, settle
+from repositories.removal import MoreIsHeldError, RemovalOutcome, confirm_removal, purge, review, settle
 from scanning.contents import UnusableContentError
 from scanning.forms import read_choice
 from scanning.models import Scan
@@ -185,11 +185,11 @@ def test_images_that_an_incomplete_data_update_saw_again_end_the_wait(
 def test_a_person_confirms_what_was_held(registry: Registry, tags: list[Tag]) -> None:
     complete_update(registry, missed=tags[:5], hours_ago=2)
     complete_update(registry, missed=tags[:5])
-    assert confirm_removal(registry, None) == RemovalOutcome(5, 0)
+    assert confirm_removal(registry, None, shown=5) == RemovalOutcome(5, 0)
     assert removed(registry) == {tag.pk for tag in tags[:5]}
     registry.refresh_from_db()
     assert registry.removal_held_since is None
-    assert confirm_removal(registry, None) == RemovalOutcome(0, 0)
+    assert confirm_removal(registry, None, shown=5) == RemovalOutcome(0, 0)
 
 
 def test_a_confirmation_removes_nothing_that_one_listing_alone_has_missed(
@@ -197,10 +197,39 @@ def test_a_confirmation_removes_nothing_that_one_listing_alone_has_missed(
 ) -> None:
     complete_update(registry, missed=tags[:5], hours_ago=2)
     # Time alone is no second listing.
-    assert confirm_removal(registry, None) == RemovalOutcome(0, 5)
+    assert confirm_removal(registry, None, shown=5) == RemovalOutcome(0, 5)
     complete_update(registry, missed=tags[:8])
-    assert confirm_removal(registry, None) == RemovalOutcome(5, 3)
+    assert confirm_removal(registry, None, shown=8) == RemovalOutcome(5, 3)
     assert removed(registry) == {tag.pk for tag in tags[:5]}
+
+
+def test_more_than_the_person_was_shown_is_not_removed(registry: Registry, tags: list[Tag]) -> None:
+    complete_update(registry, missed=tags[:3], hours_ago=2)
+    complete_update(registry, missed=tags[:3])
+    # One that was not complete has missed more since.
+    Tag.objects.filter(pk__in=[tag.pk for tag in tags[3:9]]).update(missing_since=timezone.now())
+    with pytest.raises(MoreIsHeldError) as caught:
+        confirm_removal(registry, None, shown=3)
+    assert caught.value.held == 9
+    assert removed(registry) == set()
+    registry.refresh_from_db()
+    assert registry.removal_held_count == 9
+    assert confirm_removal(registry, None, shown=9) == RemovalOutcome(3, 6)
+
+
+@pytest.mark.parametrize(
+    "shown", [{"shown": "3"}, {"shown": "-9"}, {"shown": "many"}, {"shown": "9" * 99}, {}]
+)
+def test_the_page_is_shown_again_where_more_is_gone_by_now(
+    operator: Client, registry: Registry, tags: list[Tag], shown: dict[str, str]
+) -> None:
+    complete_update(registry, missed=tags[:5], hours_ago=2)
+    complete_update(registry, missed=tags[:5])
+    confirm = reverse("repositories:registry-confirm-removal", args=[registry.pk])
+    page = operator.post(confirm, shown, follow=True).content.decode()
+    assert f"by now 5 images of {registry.name} are gone, more than you were shown" in page
+    assert 'name="shown" value="5"' in page
+    assert removed(registry) == set()
 
 
 def test_nothing_is_confirmed_where_nothing_is_held(registry: Registry, tags: list[Tag]) -> None:
@@ -208,7 +237,7 @@ def test_nothing_is_confirmed_where_nothing_is_held(registry: Registry, tags: li
     Sync.objects.create(
         registry=registry, trigger=SyncTrigger.MANUAL, started_at=timezone.now(), is_complete=True
     )
-    assert confirm_removal(registry, None) == RemovalOutcome(0, 0)
+    assert confirm_removal(registry, None, shown=5) == RemovalOutcome(0, 0)
     assert removed(registry) == set()
 
 
@@ -372,9 +401,11 @@ def test_the_page_says_what_is_held_and_takes_the_confirmation(
     sentence = "5 images are gone from the registry at once; nothing was removed."
     assert sentence in operator.get(address).content.decode()
     assert confirm not in viewer.get(address).content.decode()
-    assert "not removed yet" in operator.post(confirm, follow=True).content.decode()
+    shown = {"shown": "5"}
+    assert '<input type="hidden" name="shown" value="5">' in operator.get(address).content.decode()
+    assert "not removed yet" in operator.post(confirm, shown, follow=True).content.decode()
     complete_update(registry, missed=tags[:5])
-    page = operator.post(confirm, follow=True).content.decode()
+    page = operator.post(confirm, shown, follow=True).content.decode()
     assert f"5 images of {registry.name} were removed" in page
     assert "gone from the registry" not in page
     assert len(removed(registry)) == 5
