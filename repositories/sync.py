@@ -30,7 +30,15 @@ from repositories.sync_known import KnownRepositories
 from repositories.sync_listed import NO_PROJECTS, Listed
 from repositories.updates import RUN_SYNC
 from tcss.bell import ring
-from tcss.lifecycle import MAX_ATTEMPTS, CancelRequestedError, Failure, LostLeaseError, State, held
+from tcss.lifecycle import (
+    MAX_ATTEMPTS,
+    CancelRequestedError,
+    Failure,
+    LostLeaseError,
+    State,
+    failure_fields,
+    held,
+)
 from tcss.stopping import WorkerStopsError
 
 log = logging.getLogger(__name__)
@@ -66,7 +74,7 @@ def run(sync_id: int) -> None:
         log.info("A data update was cancelled", extra=extra)
     except (SettingsChangedError, WorkerStopsError) as cause:
         log.info("A data update begins anew", extra={**extra, "cause": type(cause).__name__})
-        if Sync.objects.postpone(sync.pk, fence=sync.fence, stage=""):
+        if Sync.objects.postpone(sync.pk, fence=sync.fence, stage="") and not _was_cancelled(sync):
             ring(RUN_SYNC, sync.pk)
     except TryLaterError as error:
         log.warning("A data update will be tried again", extra={**extra, "code": error.code})
@@ -94,6 +102,20 @@ def _give_back(sync: Sync, error: TryLaterError) -> None:
         failure=_failure(error),
         wait=timedelta(seconds=error.retry_after),
         stage="Waiting for the registry",
+    )
+    _was_cancelled(sync)
+
+
+def _was_cancelled(sync: Sync) -> bool:
+    """End an update that is queued again though somebody has asked for its end: nobody would take it."""
+    unwanted = Sync.objects.filter(cancel_requested=True)
+    return unwanted.advance(
+        sync.pk,
+        fence=sync.fence,
+        source=State.QUEUED,
+        target=State.CANCELLED,
+        **failure_fields(None),
+        stage="",
     )
 
 

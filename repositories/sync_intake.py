@@ -148,6 +148,7 @@ class Intake:
             work.end(piece.error)
             if work.error is None:
                 self._listed.note_listed()
+                self._listed.images_listed += 1
             else:
                 self._listed.note_unlisted(work.error)
         if not unsettled:

@@ -29,6 +29,8 @@ class Listed:
     complete_namespaces: set[str] = field(default_factory=set)
     projects_complete: bool = False
     repositories: int = 0
+    # Listings of images that came to their end.
+    images_listed: int = 0
     unlisted: int = 0
     unread: int = 0
     given_up: bool = False
@@ -95,7 +97,7 @@ class Listed:
     @property
     def is_nothing(self) -> bool:
         """Whether no listing of images came to its end though some were tried."""
-        return self.unlisted > 0 and self.repositories <= self.unlisted
+        return self.unlisted > 0 and self.images_listed == 0
 
     @property
     def trouble(self) -> RegistryError | None:

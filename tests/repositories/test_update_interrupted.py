@@ -293,6 +293,36 @@ def test_changed_settings_begin_the_update_anew_without_costing_an_attempt(
     assert run(sync).state == State.SUCCEEDED
 
 
+def test_a_cancellation_is_heard_by_an_update_that_begins_anew(
+    demo: DemoServer, registry: Registry, in_the_middle: Callable[[Callable[[], object]], None]
+) -> None:
+    sync = request_sync(registry, SyncTrigger.MANUAL)
+
+    def change_and_cancel() -> None:
+        Registry.objects.filter(pk=registry.pk).update(address=f"{demo.url}0")
+        cancel_sync(sync.pk)
+
+    in_the_middle(change_and_cancel)
+    run(sync)
+    assert (sync.state, sync.cancel_requested, sync.stage) == (State.CANCELLED, True, "")
+    assert sync.finished_at is not None
+
+
+def test_a_cancellation_is_heard_by_an_update_that_would_wait_for_the_registry(
+    demo: DemoServer, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    demo.faults.add(Fault(match="/api/", status=429, times=None, headers={"Retry-After": "600"}))
+    sync = request_sync(registry, SyncTrigger.MANUAL)
+
+    def cancelled_meanwhile(*arguments: Any) -> None:
+        note_health(*arguments)
+        cancel_sync(sync.pk)
+
+    monkeypatch.setattr(data_update, "note_health", cancelled_meanwhile)
+    run(sync)
+    assert (sync.state, sync.error_code, sync.stage) == (State.CANCELLED, "", "")
+
+
 def test_a_changed_limit_is_no_reason_to_begin_anew(
     registry: Registry, in_the_middle: Callable[[Callable[[], object]], None]
 ) -> None:
@@ -365,6 +395,20 @@ def test_an_incomplete_listing_is_not_called_complete(
     sync = update(registry)
     assert (sync.is_complete, sync.error_code) == (False, code)
     assert not Tag.objects.exclude(missing_since=None).exists()
+
+
+def test_projects_that_could_not_be_listed_do_not_outweigh_images_that_were(
+    demo: DemoServer, registry: Registry
+) -> None:
+    smallest, *others = sorted(demo.catalog.projects, key=lambda project: len(project.repositories))
+    for repository in smallest.repositories[1:]:
+        demo.catalog = demo.catalog.without_repository(smallest.name, repository.name)
+    for project in others:
+        demo.faults.add(Fault(match=f"/projects/{project.name}/repositories", status=403, times=None))
+    sync = update(registry)
+    assert (sync.state, sync.error_code) == (State.INCOMPLETE, "REG_FORBIDDEN")
+    assert sync.repositories_seen == 1 <= len(others)
+    assert registry.health == Health.HEALTHY
 
 
 def test_an_empty_registry_that_had_images_is_not_complete(demo: DemoServer, registry: Registry) -> None:
