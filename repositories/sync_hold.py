@@ -23,6 +23,7 @@ _SETTINGS = (
     "verify_tls",
     "custom_ca",
     "instance_id",
+    "account__site",
     "account__secret_id",
     "account__secret_key",
     "account__personal_username",

@@ -16,11 +16,21 @@ from images.models import Image
 from repositories import sync as data_update
 from repositories.connections import connect, pull_client, test_connection as try_connection
 from repositories.credentials import Secret
-from repositories.models import CloudAccount, Health, Registry, RegistryKind, SyncTrigger, Tag
+from repositories.models import (
+    CloudAccount,
+    CloudSite,
+    Health,
+    Registry,
+    RegistryKind,
+    Sync,
+    SyncTrigger,
+    Tag,
+)
 from repositories.registries import client
 from repositories.registries.failures import AccessRefusedError, RegistryError
 from repositories.registries.protocol import ProjectItem, RepositoryItem, StepState
 from repositories.registries.tencent_places import personal_domain
+from repositories.sync_hold import Hold, SettingsChangedError
 from repositories.updates import request_sync
 from tcss.lifecycle import State
 
@@ -150,6 +160,17 @@ def test_without_a_password_images_are_listed_and_not_pulled(registry: Registry)
     assert "CCR's username and password" in caught.value.reason
     failed = next(step for step in try_connection(registry).steps if step.state == StepState.FAILED)
     assert failed.name == "Registry account"
+
+
+def test_an_account_that_moves_to_the_other_site_begins_a_data_update_anew(registry: Registry) -> None:
+    sync = request_sync(registry, SyncTrigger.MANUAL)
+    held = Sync.objects.claim(sync.pk)
+    assert held is not None
+    hold_of_it = Hold(held)
+    hold_of_it.beat()
+    CloudAccount.objects.update(site=CloudSite.INTERNATIONAL)
+    with pytest.raises(SettingsChangedError):
+        hold_of_it.write(lambda: None)
 
 
 def test_a_wrong_password_is_tried_once_in_a_data_update_and_counted(
