@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from django.db import connection
 
 from demo import artifacts
 from demo.blobs import BlobStore
@@ -48,10 +49,20 @@ def found(name: str) -> tuple[str, bool]:
     return tag.manifest.kind, tag.image is not None
 
 
+def rows_written() -> dict[str, int]:
+    """Rows inserted, changed and deleted in this transaction so far, by table."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT relname, n_tup_ins + n_tup_upd + n_tup_del FROM pg_stat_xact_user_tables")
+        return dict(cursor.fetchall())
+
+
 def nothing_is_left_to_do(demo: DemoServer, registry: Registry) -> bool:
     """Whether another data update reads and changes nothing."""
     demo.requests.clear()
+    before = rows_written()
     sync = update(registry)
+    changed = {table for table, rows in rows_written().items() if rows != before.get(table)}
+    assert changed == {"repositories_sync", "repositories_registry"}
     asked = [seen.path for seen in demo.requests if "/manifests/" in seen.path or "/blobs/" in seen.path]
     return (sync.state, asked, sync.tags_new, sync.manifests_read) == (State.SUCCEEDED, [], 0, 0)
 
