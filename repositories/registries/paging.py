@@ -11,8 +11,9 @@ PAGE_SIZES = (100, 50, 10)
 LARGEST_PAGE = 10_000
 PAGES = 10_000
 ITEMS = 1_000_000
-# Harbor 2.5.0 counts accessories that it does not show, so that a page in the middle may be empty.
-_EMPTY_PAGES = 100
+# Harbor 2.5.0 counts accessories that it does not show, so that a page in the middle may be empty. But pages
+# that bring nothing new, or nothing that makes sense, have to end some time.
+_BARREN_PAGES = 100
 _REPEATED_PAGES = 2
 
 Item = TypeVar("Item")
@@ -27,7 +28,7 @@ def walk(ask: AskPage, parse: Callable[[Mapping[str, object]], tuple[str, Item]]
     The total a registry counts is only a hint: it has been too high, too low and absent.
     """
     seen: set[str] = set()
-    malformed = empty = repeated = 0
+    malformed = barren = repeated = 0
     size, answer = _first_page(ask)
     for page in range(1, PAGES + 1):
         if page > 1:
@@ -52,9 +53,9 @@ def walk(ask: AskPage, parse: Callable[[Mapping[str, object]], tuple[str, Item]]
         all_counted = answer.total is not None and len(seen) + malformed >= answer.total
         if (not entries and beyond_total) or (len(entries) < size and all_counted and beyond_total):
             break
-        empty += not entries
+        barren += len(seen) == known_before
         repeated = repeated + 1 if entries and len(seen) == known_before and not malformed else 0
-        if empty > _EMPTY_PAGES or repeated >= _REPEATED_PAGES:
+        if barren > _BARREN_PAGES or repeated >= _REPEATED_PAGES:
             raise ListingCutError("REG_PROTOCOL", "The registry's listing goes in circles or does not end.")
     else:
         raise ListingCutError("REG_PROTOCOL", f"The listing has more than {PAGES} pages.")

@@ -128,6 +128,18 @@ def test_endless_new_pages_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
         walked(lambda page, size: JSONAnswer(entries(page * 100, page * 100 + 100), None))
 
 
+def test_pages_without_anything_that_makes_sense_are_cut_early() -> None:
+    asked = []
+
+    def ask(query: Mapping[str, object]) -> JSONAnswer:
+        asked.append(query)
+        return JSONAnswer([{"name": "../x"}], None)
+
+    with pytest.raises(ListingCutError):
+        list(walk(ask, parse_entry))
+    assert len(asked) < 200
+
+
 def test_entries_that_are_none_are_left_out_and_make_the_listing_incomplete() -> None:
     items = [*entries(0, 3), {}, {"name": None}, "text", None, *entries(3, 5)]
     listing = walk(lambda query: JSONAnswer(items, len(items)), parse_entry)
