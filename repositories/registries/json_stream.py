@@ -34,7 +34,12 @@ class _Text:
 
     def objects(self) -> Iterator[Mapping[str, object]]:
         """The objects between the brackets; nothing but whitespace may follow them."""
-        if self._next() == "n":
+        first = self._next()
+        if self._ended:
+            # All of it came at once, as most lists do: reading it object by object takes twice the time.
+            yield from self._whole()
+            return
+        if first == "n":
             while self._more():
                 pass
             if self._text[self._at :].rstrip(" \t\n\r") != "null":
@@ -49,6 +54,17 @@ class _Text:
         self._take("]")
         if self._next():
             raise MalformedError("something follows the list")
+
+    def _whole(self) -> Iterator[Mapping[str, object]]:
+        try:
+            value = _DECODER.decode(self._text)
+        except MalformedError:
+            raise
+        except (ValueError, RecursionError):
+            raise MalformedError("not JSON") from None
+        if value is not None and not isinstance(value, list):
+            raise MalformedError("not a list")
+        yield from map(as_mapping, value or ())
 
     def _next(self) -> str:
         """The next character that is no whitespace, which stays; an empty text at the end."""
