@@ -52,7 +52,7 @@ class Bare:
         """The JSON at a path."""
         self.requests += 1
         auth = _Bearer(token) if token else None
-        answer = self._session.get(f"{self._url}{path}", params=query, timeout=60, auth=auth)  # type: ignore[arg-type]
+        answer = self._session.get(f"{self._url}{path}", params=query, timeout=60, auth=auth)  # type: ignore[arg-type] - parameters may be any text
         answer.raise_for_status()
         return answer.json()
 

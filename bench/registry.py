@@ -37,7 +37,7 @@ from demo.tencent import DemoCloud
 from demo.tencent_model import CloudAccount, CloudContent, Instance, Policy
 
 ACCOUNT = "bench"
-SECRET_ID = "AKIDbenchbenchbenchbenchbenchbench"  # noqa: S105
+SECRET_ID = "AKIDbenchbenchbenchbenchbenchbench"  # noqa: S105 - of a cloud that is not one
 INSTANCE = "tcr-bench001"
 REGION = "ap-guangzhou"
 PASSWORD = "bench-password"  # noqa: S105 - of a registry that listens on 127.0.0.1 for some minutes
@@ -192,7 +192,7 @@ def cloud(blobs: BlobStore, catalog: Catalog) -> DemoCloud:
     made = DemoCloud(blobs, CloudContent(account, (instance,)))
     made.redirects_blobs = False
     face = made.registry(INSTANCE)
-    face._distribution = _Distribution(blobs, face.tokens, _forget)  # noqa: SLF001
+    face._distribution = _Distribution(blobs, face.tokens, _forget)  # noqa: SLF001 - keeps no log
     for listener in (made.api, face):
         listener.requests = _NoLog()
     made.api.calls = _NoLog()

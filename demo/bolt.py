@@ -98,7 +98,7 @@ class _Writer:
     def bucket(self, bucket: "Bucket | bytes") -> bytes:
         """The value a bucket has in its parent: a root page id, or the whole page when it is small."""
         if isinstance(bucket, bytes):
-            raise ValueError("bbolt's root holds buckets only")  # noqa: TRY004
+            raise ValueError("bbolt's root holds buckets only")  # noqa: TRY004 - the tree is wrong, not its type
         leaves: list[Leaf] = []
         for key in _sorted_keys(bucket):
             value = bucket[key]
