@@ -4,8 +4,21 @@ const modal = document.getElementById("modal");
 const drawer = document.getElementById("drawer");
 const drawerBody = document.getElementById("drawer-body");
 
-// A button with data-confirm asks first; OK presses it again, and this time the click passes.
+// A button with data-confirm asks first; OK presses it again, and this time the click passes. A list that is
+// drawn anew meanwhile has another button for the same: what was agreed to holds for that one.
 const confirmed = new WeakSet();
+
+function successor(button) {
+  if (button.isConnected) return button;
+  const same = (each) =>
+    !each.disabled &&
+    each.name === button.name &&
+    each.value === button.value &&
+    each.getAttribute("formaction") === button.getAttribute("formaction") &&
+    each.dataset.confirm === button.dataset.confirm &&
+    each.dataset.confirmTitle === button.dataset.confirmTitle;
+  return [...document.querySelectorAll("button[data-confirm]")].find(same);
+}
 
 document.addEventListener(
   "click",
@@ -24,9 +37,14 @@ document.addEventListener(
     modal.addEventListener(
       "close",
       () => {
-        if (modal.returnValue !== "ok" || !button.isConnected) return;
-        confirmed.add(button);
-        button.click();
+        if (modal.returnValue !== "ok") return;
+        const now = successor(button);
+        if (!now) {
+          toast("warn", "This has changed meanwhile, so nothing was done. Look at it again.");
+          return;
+        }
+        confirmed.add(now);
+        now.click();
       },
       { once: true },
     );

@@ -127,7 +127,11 @@ def test_from_the_login_to_an_exported_list(
     agree(page)
     expect(mine.locator("progress")).to_be_visible()
     expect(mine).to_contain_text("Pulling layers", timeout=30 * SECONDS)
-    mine.get_by_role("button", name="Cancel scanning").click()
+    # The row is drawn anew while the question stands; OK still means it.
+    button = mine.get_by_role("button", name="Cancel scanning")
+    asked = button.element_handle()
+    button.click()
+    page.wait_for_function("button => !button.isConnected", arg=asked)
     agree(page)
     expect(mine.locator(".list__status")).to_contain_text("Cancelled", timeout=60 * SECONDS)
 
@@ -135,7 +139,12 @@ def test_from_the_login_to_an_exported_list(
     registry.faults.clear()
     mine.get_by_role("button", name="Scan again").click()
     agree(page)
+    stop = mine.get_by_role("button", name="Cancel scanning")
+    stop.click()
     expect(mine.locator(".list__status")).to_contain_text("Scanned", timeout=120 * SECONDS)
+    # The scan ended before the answer came: that is told.
+    agree(page)
+    expect(page.locator("#toasts")).to_contain_text("This has changed meanwhile")
     expect(mine.locator(".counts, .badge--ok").first).to_be_visible()
     # The last poll asked for no other.
     assert page.locator("#live").get_attribute("hx-trigger") is None
