@@ -27,6 +27,9 @@ from tcss.embedded.services import start_throwaway_services
 ROOT = Path(__file__).resolve().parent.parent
 INVENTORY = ("repositories_repository", "repositories_tag", "images_%")
 MIB = 2**20
+# The shortest runs last a second, and a single one of those says little: the middle one of so many pairs counts.
+PAIRS = 7
+SHORT_SECONDS = 60
 # Of the adaptive concurrency: the bare client always asks as much as the data update may at most.
 CONCURRENCY = 8
 
@@ -165,8 +168,11 @@ def compare(face: str, size: Size, figures: Figures) -> None:
             if first["tags"] != size.all_tags:
                 raise RuntimeError(f"{first['tags']} of {size.all_tags} images were listed")
             written = rows_written(database_url)
-            listing = bare(face, url, contents=False)
-            second = update(face, url)
+            pairs = [
+                (bare(face, url, contents=False), update(face, url))
+                for _ in range(PAIRS if whole < SHORT_SECONDS else 1)
+            ]
+            listing, second = sorted(pairs, key=lambda pair: pair[1]["seconds"] / pair[0])[len(pairs) // 2]
             changed = rows_written(database_url) - written
     figures.note(f"{face} images", size.all_tags, "")
     figures.note(f"{face} bare client", whole, " s")

@@ -10,10 +10,12 @@ from repositories.registries.protocol import RepositoryItem
 from repositories.sync_hold import Hold
 from repositories.sync_intake import Work, create_rows
 from repositories.sync_listed import Listed
-from repositories.sync_tags import RepositoryTags, known_tags, mark_missing
+from repositories.sync_tags import RepositoryTags, kinds_beside_images, known_tags, mark_missing
 
-# Known tags are read for some repositories at once: for so many, or for fewer that have so many tags.
-_REPOSITORIES = 25
+# Known tags are read for some repositories at once: first for few, so that the listing begins, then for up to
+# so many, or for fewer that have so many tags.
+_FIRST_REPOSITORIES = 10
+_REPOSITORIES = 80
 _TAGS = 5000
 _BATCH = 500
 
@@ -27,6 +29,7 @@ class KnownRepositories:
         self._rows = {row.name: row for row in mine}
         hints = RepositoryHint.objects.filter(registry=hold.registry)
         self._hints = {row.repository_name: row for row in hints}
+        self._kinds: dict[int, str] = {}
 
     def hinted(self) -> list[RepositoryItem]:
         """The repositories that webhooks named, known or not, in the order of their names."""
@@ -39,20 +42,24 @@ class KnownRepositories:
     def works(self, items: Sequence[RepositoryItem]) -> Iterator[Work]:
         """The repositories with what is known of them, which is looked up for many at once."""
         waiting: list[tuple[int, RepositoryItem]] = []
+        mine = Tag.objects.filter(registry=self._hold.registry)
+        if self._hold.sync.is_partial:
+            named = [self._rows[item.name].pk for item in items if item.name in self._rows]
+            mine = Tag.objects.filter(repository__in=named)
+        self._kinds = kinds_beside_images(mine)
         counts = dict(
-            Tag.objects.filter(registry=self._hold.registry)
-            .values_list("repository")
-            .annotate(count=Count("pk"))
-            .values_list("repository", "count")
+            mine.values_list("repository").annotate(count=Count("pk")).values_list("repository", "count")
         )
         tags = 0
+        room = _FIRST_REPOSITORIES
         for position, item in enumerate(items):
             waiting.append((position, item))
             row = self._rows.get(item.name)
             tags += counts.get(row.pk, 0) if row else 0
-            if len(waiting) >= _REPOSITORIES or tags >= _TAGS:
+            if len(waiting) >= room or tags >= _TAGS:
                 yield from self._looked_up(waiting)
                 waiting, tags = [], 0
+                room = min(2 * room, _REPOSITORIES)
         yield from self._looked_up(waiting)
 
     def _looked_up(self, items: list[tuple[int, RepositoryItem]]) -> Iterator[Work]:
@@ -68,7 +75,7 @@ class KnownRepositories:
         # One that only a webhook named gets a row when there is something in it.
         if not self._hold.sync.is_partial and any(row.pk is None for row in rows):
             self._hold.write(partial(create_rows, rows))
-        known = known_tags([row.pk for row in rows if row.pk is not None])
+        known = known_tags([row.pk for row in rows if row.pk is not None], self._kinds)
         for (position, item), row in zip(items, rows, strict=True):
             yield Work(
                 item,

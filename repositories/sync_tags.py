@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from django.conf import settings
-from django.db.models import Exists, OuterRef, Subquery
+from django.db.models import Exists, OuterRef, QuerySet
 from django.db.models.functions import Now
 
 from images.models import ArtifactKind, Manifest, Platform
@@ -58,18 +58,30 @@ class KnownTag(NamedTuple):
         return self.image_id is not None or (self.kind not in _IMAGES and artifact.kind not in READABLE)
 
 
-def known_tags(repositories: Collection[int]) -> Mapping[int, dict[str, KnownTag]]:
-    """The tags of some repositories by the repositories' keys and their own names."""
-    columns = ("name", "pk", "manifest_digest", "pushed_at", "image_id", "missing_since", "is_latest")
-    # For a join PostgreSQL would read the whole table of manifests, and once for every batch.
-    kind = Subquery(Manifest.objects.filter(pk=OuterRef("manifest")).values("kind"))
-    rows = Tag.objects.filter(repository__in=repositories).values_list("repository_id", *columns, kind)
+def kinds_beside_images(tags: QuerySet[Tag]) -> dict[int, str]:
+    """The kinds of the manifests of these tags by their keys, without the many that are images."""
+    others = Manifest.objects.exclude(kind=ArtifactKind.IMAGE)
+    return dict(others.filter(Exists(tags.filter(manifest=OuterRef("pk")))).values_list("pk", "kind"))
+
+
+def known_tags(repositories: Collection[int], kinds: Mapping[int, str]) -> Mapping[int, dict[str, KnownTag]]:
+    """The tags of some repositories by the repositories' keys and their own names.
+
+    ``kinds`` are those of the manifests that are no images. To ask for them here would read the whole table
+    of manifests once for every batch, or an index once for every tag.
+    """
+    rows = Tag.objects.filter(repository__in=repositories).values_list(
+        "name", "pk", "manifest_digest", "pushed_at", "image_id", "missing_since", "is_latest",
+        "repository_id", "manifest_id",
+    )  # fmt: skip
     found: defaultdict[int, dict[str, KnownTag]] = defaultdict(dict)
     with_indexes: set[int] = set()
-    for repository, *values in rows:
-        tag = KnownTag(*values)
-        found[repository][tag.name] = tag
-        if tag.kind == ArtifactKind.INDEX:
+    image = str(ArtifactKind.IMAGE)
+    for row in rows:
+        repository, manifest = row[7:]
+        kind = kinds.get(manifest, image)
+        found[repository][row[0]] = KnownTag(*row[:7], kind)
+        if kind == ArtifactKind.INDEX:
             with_indexes.add(repository)
     behind = _behind(with_indexes) if with_indexes else set()
     for repository in with_indexes:
