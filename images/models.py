@@ -75,6 +75,14 @@ class Image(models.Model):
     os_family = models.CharField(max_length=64, blank=True)
     os_name = models.CharField("OS version", max_length=64, blank=True)
     os_end_of_life = models.BooleanField(default=False)
+    # With it the list of packages and the sensitive data are known for good: the content never changes.
+    inventory_engine = models.CharField(
+        max_length=128,
+        blank=True,
+        default="",
+        db_default="",
+        help_text="The engine and version that made the image's inventory; empty until there is a whole one.",
+    )
 
     # Summary of facts kept elsewhere, recomputed in the transaction that changes the facts, so that the list
     # can filter and sort a million rows.
@@ -215,6 +223,19 @@ class Layer(models.Model):
 
     def __str__(self) -> str:
         return self.diff_id
+
+
+class LayerBlob(models.Model):
+    """One blob digest that was pulled, unpacked, and found to be this layer: both digests were verified."""
+
+    layer = models.ForeignKey(Layer, models.CASCADE, related_name="blobs")
+    blob_digest = models.CharField(max_length=DIGEST_LENGTH)
+
+    class Meta:
+        constraints = [models.UniqueConstraint("blob_digest", "layer", name="layer_blob_once")]
+
+    def __str__(self) -> str:
+        return self.blob_digest
 
 
 class ImageLayer(models.Model):

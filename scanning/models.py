@@ -8,8 +8,49 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from images.models import Image, Layer, Severity
+from scanning.engine_models import (
+    JudgedContent,
+    LayerAnalysis,
+    LayerVerdict,
+    LayerWhiteout,
+    MatchNews,
+    MatchRun,
+    PastMatch,
+    SignatureSet,
+)
 from scanning.queue import QueueQuerySet
 from tcss.lifecycle import ACTIVE, LifecycleModel, State
+
+__all__ = [
+    "CATEGORIES_OF",
+    "GOOD_CATEGORY_STATES",
+    "Category",
+    "CategoryState",
+    "Inventory",
+    "InventoryPackage",
+    "JudgedContent",
+    "LayerAnalysis",
+    "LayerVerdict",
+    "LayerWhiteout",
+    "MalwareFinding",
+    "Match",
+    "MatchNews",
+    "MatchRun",
+    "Outcome",
+    "Package",
+    "Part",
+    "PastMatch",
+    "Scan",
+    "ScanCategory",
+    "ScanQuerySet",
+    "ScanStep",
+    "ScanTask",
+    "SecretFinding",
+    "SignatureSet",
+    "TaskItem",
+    "TaskTrigger",
+    "Vulnerability",
+]
 
 
 class Category(models.TextChoices):
@@ -60,7 +101,22 @@ class ScanStep(models.TextChoices):
     MANIFEST = "manifest", "Reading the manifest"
     PULL = "pull", "Pulling layers"
     ANALYSE = "analyse", "Analysing"
+    JUDGE = "judge", "Looking for viruses and trojans"
     SAVE = "save", "Saving"
+
+
+class Part(models.TextChoices):
+    """What a scan is at: its two parts go through queues of their own, one after the other."""
+
+    CONTENT = "content", "Vulnerabilities and sensitive data"
+    MALWARE = "malware", "Viruses and trojans"
+
+
+# The categories that each part looks for.
+CATEGORIES_OF = {
+    Part.CONTENT: (Category.VULNERABILITIES, Category.SENSITIVE),
+    Part.MALWARE: (Category.MALWARE,),
+}
 
 
 class ScanQuerySet(QueueQuerySet["Scan"]):
@@ -71,6 +127,7 @@ class Scan(LifecycleModel):
     """One run on one image ID; at most one of an image waits or runs."""
 
     image = models.ForeignKey(Image, models.CASCADE, related_name="scans")
+    part = models.CharField(max_length=8, choices=Part.choices, default=Part.CONTENT, db_default=Part.CONTENT)
     step = models.CharField(max_length=8, choices=ScanStep.choices, default=ScanStep.WAITING)
     progress = models.PositiveSmallIntegerField(default=0, help_text="Percent.")
     # 0 overtakes 9: what a person waits for goes first.
@@ -234,7 +291,7 @@ class Vulnerability(models.Model):
 
 
 class Match(models.Model):
-    """One vulnerability of one package, as one data source says."""
+    """One vulnerability of one package, as one data source says now; what was, is a PastMatch."""
 
     package = models.ForeignKey(Package, models.CASCADE, related_name="matches")
     vulnerability = models.ForeignKey(Vulnerability, models.PROTECT, related_name="matches")
@@ -242,6 +299,7 @@ class Match(models.Model):
     fixed_version = models.CharField(max_length=500, blank=True)
     status = models.CharField(max_length=32, blank=True)
     severity = models.SmallIntegerField(choices=Severity.choices, default=Severity.UNKNOWN)
+    first_seen_at = models.DateTimeField(db_default=Now(), editable=False)
 
     class Meta:
         verbose_name_plural = "matches"
@@ -301,7 +359,10 @@ class MalwareFinding(models.Model):
     size = models.BigIntegerField(default=0)
     md5 = models.CharField(max_length=32, blank=True)
     sha256 = models.CharField(max_length=64, blank=True)
+    file_type = models.CharField(max_length=64, blank=True, default="", db_default="")
+    description = models.CharField(max_length=500, blank=True, default="", db_default="")
     first_seen_at = models.DateTimeField(db_default=Now(), editable=False)
+    last_seen_at = models.DateTimeField(db_default=Now(), editable=False)
 
     class Meta:
         constraints = [models.UniqueConstraint("layer", "fingerprint", name="malware_once_in_layer")]
