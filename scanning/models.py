@@ -9,48 +9,17 @@ from django.utils import timezone
 
 from images.models import Image, Layer, Severity
 from scanning.engine_models import (
-    JudgedContent,
-    LayerAnalysis,
-    LayerVerdict,
-    LayerWhiteout,
-    MatchNews,
-    MatchRun,
-    PastMatch,
-    SignatureSet,
+    JudgedContent as JudgedContent,
+    LayerAnalysis as LayerAnalysis,
+    LayerVerdict as LayerVerdict,
+    LayerWhiteout as LayerWhiteout,
+    MatchNews as MatchNews,
+    MatchRun as MatchRun,
+    PastMatch as PastMatch,
+    SignatureSet as SignatureSet,
 )
 from scanning.queue import QueueQuerySet
 from tcss.lifecycle import ACTIVE, LifecycleModel, State
-
-__all__ = [
-    "CATEGORIES_OF",
-    "GOOD_CATEGORY_STATES",
-    "Category",
-    "CategoryState",
-    "Inventory",
-    "InventoryPackage",
-    "JudgedContent",
-    "LayerAnalysis",
-    "LayerVerdict",
-    "LayerWhiteout",
-    "MalwareFinding",
-    "Match",
-    "MatchNews",
-    "MatchRun",
-    "Outcome",
-    "Package",
-    "Part",
-    "PastMatch",
-    "Scan",
-    "ScanCategory",
-    "ScanQuerySet",
-    "ScanStep",
-    "ScanTask",
-    "SecretFinding",
-    "SignatureSet",
-    "TaskItem",
-    "TaskTrigger",
-    "Vulnerability",
-]
 
 
 class Category(models.TextChoices):
