@@ -8,16 +8,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from images.models import Image, Layer, Severity
-from scanning.engine_models import (
-    JudgedContent as JudgedContent,
-    LayerAnalysis as LayerAnalysis,
-    LayerVerdict as LayerVerdict,
-    LayerWhiteout as LayerWhiteout,
-    MatchNews as MatchNews,
-    MatchRun as MatchRun,
-    PastMatch as PastMatch,
-    SignatureSet as SignatureSet,
-)
+from scanning import engine_models  # noqa: F401 - Django finds an app's tables through this module
 from scanning.queue import QueueQuerySet
 from tcss.lifecycle import ACTIVE, LifecycleModel, State
 
