@@ -1,9 +1,11 @@
-"""A writer for bbolt files: nested sorted key-value buckets in one file, as Go programs read them.
+"""Writes and reads bbolt files: nested sorted key-value buckets in one file, as Go programs keep them.
 
 The format is that of go.etcd.io/bbolt, version 2: fixed-size pages, two meta pages, one freelist page,
 then the B+trees. Each tree is built bottom-up from its sorted keys, so every page is written once.
 """
 
+import io
+import mmap
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -41,6 +43,21 @@ def write(path: Path, root: Mapping[bytes, Bucket]) -> None:
         writer = _Writer(file)
         root_id = writer.tree([(BUCKET_LEAF, key, writer.bucket(root[key])) for key in _sorted_keys(root)])
         writer.finish(root_id)
+
+
+def read(path: Path, bucket: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """The keys and values of one bucket of the file's root, sorted; none where there is no such bucket.
+
+    Buckets inside it are left out. Raises ValueError for what is not a bbolt file that was closed in order.
+    """
+    with path.open("rb") as file:
+        if file.seek(0, io.SEEK_END) < 2 * PAGE_SIZE:
+            raise ValueError("too short for a bbolt file")
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            try:
+                yield from _Reader(content).entries(bucket)
+            except struct.error as error:
+                raise ValueError("a bbolt file that ends in the middle") from error
 
 
 def fnv1a(data: bytes) -> int:
@@ -154,3 +171,76 @@ class _Writer:
             page = PAGE_HEADER.pack(page_id, META_PAGE, 0, 0) + meta + struct.pack("<Q", fnv1a(meta))
             self._file.write(page.ljust(PAGE_SIZE, b"\0"))
         self._file.write(PAGE_HEADER.pack(FREELIST_ID, FREELIST_PAGE, 0, 0).ljust(PAGE_SIZE, b"\0"))
+
+
+class _Reader:
+    """Walks the trees of one mapped file; every page is visited once, so that no circle is endless."""
+
+    def __init__(self, content: mmap.mmap) -> None:
+        self._content = content
+        self._visited: set[int] = set()
+        self._page_size = PAGE_SIZE
+        # The second meta page is where the first one says that pages end.
+        first = self._meta(0)
+        self._page_size = first[0]
+        if self._page_size < META.size or self._page_size & (self._page_size - 1):
+            raise ValueError("a bbolt file of an impossible page size")
+        self._root_id = max(first, self._meta(self._page_size), key=lambda meta: meta[2])[1]
+
+    def _meta(self, start: int) -> tuple[int, int, int]:
+        """Page size, page id of the root, and transaction id."""
+        start += PAGE_HEADER.size
+        body = self._slice(start, META.size)
+        (checksum,) = struct.unpack("<Q", self._slice(start + META.size, 8))
+        magic, version, page_size, _, root_id, _, _, _, transaction = META.unpack(body)
+        if (magic, version, checksum) != (MAGIC, VERSION, fnv1a(body)):
+            raise ValueError("not a bbolt file of version 2")
+        return page_size, root_id, transaction
+
+    def entries(self, bucket: bytes) -> Iterator[tuple[bytes, bytes]]:
+        for flags, name, value in self._tree(self._root_id):
+            if flags & BUCKET_LEAF and name == bucket:
+                root_id, _ = BUCKET_HEADER.unpack_from(value)
+                inline = value[BUCKET_HEADER.size :]
+                leaves = self._tree(root_id) if root_id else _leaves(inline, 0, len(inline))
+                yield from ((key, content) for kind, key, content in leaves if not kind & BUCKET_LEAF)
+                return
+
+    def _tree(self, page_id: int) -> Iterator[Leaf]:
+        if page_id in self._visited:
+            raise ValueError("a bbolt file whose pages go in a circle")
+        self._visited.add(page_id)
+        start = page_id * self._page_size
+        number, flags, count, overflow = PAGE_HEADER.unpack(self._slice(start, PAGE_HEADER.size))
+        if number != page_id:
+            raise ValueError("a bbolt file with a page in another's place")
+        if flags & LEAF_PAGE:
+            yield from _leaves(self._content, start, start + (overflow + 1) * self._page_size)
+        elif flags & BRANCH_PAGE:
+            for index in range(count):
+                at = start + PAGE_HEADER.size + index * BRANCH_ELEMENT.size
+                _, _, child = BRANCH_ELEMENT.unpack(self._slice(at, BRANCH_ELEMENT.size))
+                yield from self._tree(child)
+        else:
+            raise ValueError("a bbolt file with a page of another kind in a tree")
+
+    def _slice(self, start: int, length: int) -> bytes:
+        return _slice(self._content, start, length, len(self._content))
+
+
+def _leaves(content: bytes | mmap.mmap, start: int, end: int) -> Iterator[Leaf]:
+    """The elements of the leaf page at `start`, which ends before `end`."""
+    _, _, count, _ = PAGE_HEADER.unpack(_slice(content, start, PAGE_HEADER.size, end))
+    for index in range(count):
+        at = start + PAGE_HEADER.size + index * LEAF_ELEMENT.size
+        flags, position, key_size, value_size = LEAF_ELEMENT.unpack(
+            _slice(content, at, LEAF_ELEMENT.size, end)
+        )
+        key = _slice(content, at + position, key_size, end)
+        yield flags, key, _slice(content, at + position + key_size, value_size, end)
+
+
+def _slice(content: bytes | mmap.mmap, start: int, length: int, end: int) -> bytes:
+    if start + length > min(end, len(content)):
+        raise ValueError("a bbolt file with an element beyond its page")
+    return content[start : start + length]
