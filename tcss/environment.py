@@ -131,6 +131,31 @@ def origin(name: str) -> str:
         raise SettingError(f"{name}: {error}") from None
 
 
+def socket_address(name: str) -> Path | tuple[str, int] | None:
+    """Where a service listens: an absolute path, ``host:port`` or ``[IPv6]:port``; None where it is not set."""
+    value = os.environ.get(name, "").strip()
+    if not value:
+        return None
+    if value.startswith("/"):
+        return Path(value)
+    try:
+        url = urlsplit(f"//{value}")
+        host, port = url.hostname, url.port
+    except ValueError:
+        host, port = None, None
+    if not host or not port or url.netloc != value or "@" in value:
+        raise SettingError(f"{name} must be the path of a socket or host:port, not {value!r}")
+    return host, port
+
+
+def folder(name: str) -> Path | None:
+    """An absolute path of a folder; None where it is not set."""
+    value = os.environ.get(name, "").strip()
+    if value and not value.startswith("/"):
+        raise SettingError(f"{name} must be an absolute path, not {value!r}")
+    return Path(value) if value else None
+
+
 def own_services(public_url: str, names: list[str], *addresses: str) -> list[Service]:
     """Where the console itself is, under each of its names, and the services at these addresses.
 

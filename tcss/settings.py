@@ -236,6 +236,10 @@ TRIVY_DB_REPOSITORY = environment.text("TRIVY_DB_REPOSITORY", "")
 DATABASE_UPDATES = environment.boolean("TCSS_DATABASE_UPDATES", default=True)
 # Days after which the vulnerability database is called old.
 DATABASE_STALE_DAYS = 7
+# The virus engine clamd, where there is one: YARA looks with or without it.
+CLAMD_ADDRESS = environment.socket_address("TCSS_CLAMD_ADDRESS")
+# The operators' own YARA rules, beside those that come with the console.
+YARA_RULES = environment.folder("TCSS_YARA_RULES")
 SCAN_TIMEOUT_SECONDS = environment.integer("TCSS_SCAN_TIMEOUT", 1800, minimum=30, maximum=24 * 3600)
 BLOB_STORE_BYTES = environment.integer("TCSS_BLOB_STORE_MB", 20_480, minimum=64, maximum=10_000_000) * 2**20
 # Scans wait while the disk has less room than this.
