@@ -1,5 +1,7 @@
 """Trivy as a scan engine: finds its binary, runs it over an image layout, and reads what it says."""
 
+import hashlib
+import base64
 import json
 import mmap
 import os
@@ -10,12 +12,13 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from scanning.engines import process
+from scanning.engines import bolt, process
 from scanning.engines.protocol import EngineCrash, EngineVersion, ScanReport
+from scanning.engines.trivy_cache import Analysis, learned, seed
 from scanning.engines.trivy_errors import download_failure, scan_failure
 from scanning.engines.trivy_report import read_report
 
@@ -34,13 +37,25 @@ _DATABASE_BYTES = 32 * GIBIBYTE
 # Trivy's own network use is off altogether: layers and database are there before it starts.
 CONSTANT_OPTIONS = (
     *("--skip-db-update", "--skip-java-db-update", "--offline-scan", "--disable-telemetry"),
-    *("--skip-version-check", "--quiet", "--format", "json", "--cache-backend", "memory"),
+    *("--skip-version-check", "--quiet", "--format", "json", "--cache-backend", "fs"),
+    # Whatever is wanted of the answer: what Trivy keeps of a layer is for one set of scanners only.
+    *("--scanners", "vuln,secret"),
 )
 
 # What the Go linker wrote into the program: the build's own flag, or the main module's version.
 _STAMPS = (b"trivy/pkg/version/app.ver=", b"mod\tgithub.com/aquasecurity/trivy\t")
 _STAMPED = re.compile(rb"v?([0-9]+\.[0-9]+\.[0-9]+)")
 _VERSION_LINE = re.compile(r"^Version: v?(\S+)", re.MULTILINE)
+
+
+def analysis_key(binary: Path) -> str:
+    """What an analysis of a layer depends on: the program, told without running it, and its options."""
+    version = _stamped_version(binary)
+    if version is None:
+        with binary.open("rb") as file:
+            version = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    options = hashlib.sha256(json.dumps(CONSTANT_OPTIONS).encode()).hexdigest()[:8]
+    return f"{NAME} {version} {options}"
 
 
 def find_binary(configured: str | None) -> Path:
@@ -62,6 +77,14 @@ def find_binary(configured: str | None) -> Path:
     binary = Path(candidate).resolve()
     _refuse(_stamped_version(binary), binary)
     return binary
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """The account that may read a mirror of the vulnerability database."""
+
+    username: str
+    password: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +114,9 @@ class Trivy:
         layout: Path,
         *,
         database: Path | None,
-        vulnerabilities: bool = True,
         sensitive_data: bool = True,
+        known: Sequence[Analysis] = (),
+        learn: Callable[[Analysis], None] | None = None,
         timeout_seconds: float = 900,
         memory_bytes: int = 4 * GIBIBYTE,
         keep_going: Callable[[], bool] = lambda: True,
@@ -100,21 +124,21 @@ class Trivy:
         """Scan the image of an OCI layout directory with the database directory, or without one.
 
         Packages are always listed. Without a database the report says that vulnerabilities were not
-        available. Raises EngineTimeout, EngineCancelled, EngineDatabaseError, EngineDiskFull,
+        available. Layers that are `known` need no content in the layout; `learn` gets what was read in each
+        of the others. Raises EngineTimeout, EngineCancelled, EngineDatabaseError, EngineDiskFull,
         EngineBomb, ImageMalformed and EngineCrash.
         """
-        matching = vulnerabilities and database is not None
-        scanners = [word for word, wanted in (("vuln", matching), ("secret", sensitive_data)) if wanted]
         with self._run_directory() as directory:
             cache = directory / "cache"
             _write_empty_java_database(cache / "java-db")
-            if matching and database is not None:
+            if database is None:
+                _write_empty_database(cache / "db")
+            else:
                 (cache / "db").symlink_to(database.resolve(), target_is_directory=True)
+            seed(cache, known)
             output = directory / "report.json"
             arguments = (
                 "image", "--input", str(layout.resolve()), "--cache-dir", str(cache),
-                # With neither wanted, looking for secrets is what lists packages without a database.
-                "--scanners", ",".join(scanners) or "secret",
                 # Trivy's own limit is soft and must not come first: the watchdog's message is the clear one.
                 "--timeout", f"{int(timeout_seconds) + 60}s", *CONSTANT_OPTIONS,
             )  # fmt: skip
@@ -123,13 +147,19 @@ class Trivy:
             ended = self._run(arguments, directory, output, limits, keep_going)
             if ended.exit_code != 0:
                 raise scan_failure(ended)
-            return read_report(output, vulnerabilities_available=matching, secrets_available=sensitive_data)
+            if learn is not None:
+                for analysis in learned(cache, {each.key for each in known}):
+                    learn(analysis)
+            return read_report(
+                output, vulnerabilities_available=database is not None, secrets_available=sensitive_data
+            )
 
     def download_database(
         self,
         target: Path,
         *,
         repository: str,
+        login: Login | None = None,
         insecure: bool = False,
         timeout_seconds: float = 1_800,
         keep_going: Callable[[], bool] = lambda: True,
@@ -140,6 +170,8 @@ class Trivy:
         """
         with self._run_directory() as directory:
             cache = directory / "cache"
+            if login is not None:
+                _write_login(directory / "home" / ".docker", repository, login)
             arguments = (
                 "image", "--download-db-only", "--db-repository", repository, "--cache-dir", str(cache),
                 "--no-progress", "--disable-telemetry", "--skip-version-check", "--timeout",
@@ -191,6 +223,21 @@ class Trivy:
         )
 
 
+def _write_login(folder: Path, repository: str, login: Login) -> None:
+    """A Docker configuration: Trivy shows the account to that one server only, and no argument holds it.
+
+    Its own variables for an account would split a password at its commas.
+    """
+    host = repository.partition("/")[0]
+    if not any(mark in host for mark in ".:") and host != "localhost":
+        host = "https://index.docker.io/v1/"
+    account = base64.b64encode(f"{login.username}:{login.password}".encode()).decode()
+    folder.mkdir(mode=0o700)
+    file = folder / "config.json"
+    file.touch(mode=0o600)
+    file.write_text(json.dumps({"auths": {host: {"auth": account}}}))
+
+
 def _content_bytes(layout: Path) -> int:
     return sum(blob.stat().st_size for blob in (layout / "blobs" / "sha256").glob("*"))
 
@@ -219,6 +266,13 @@ def _stamped_version(binary: Path) -> str | None:
                 if found:
                     return found[1].decode()
     return None
+
+
+def _write_empty_database(directory: Path) -> None:
+    """A vulnerability database without entries: Trivy looks for vulnerabilities in whatever it is given."""
+    directory.mkdir()
+    bolt.write(directory / "trivy.db", {b"vulnerability": {}})
+    (directory / "metadata.json").write_text('{"Version": 2}')
 
 
 def _write_empty_java_database(directory: Path) -> None:
