@@ -47,6 +47,12 @@ _Item = TypeVar("_Item")
 _Fact = TypeVar("_Fact", Vulnerability, Match)
 
 
+def lock_facts() -> None:
+    """Be the only transaction that changes facts until its end."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_FACTS])
+
+
 def ingest(image: Image, report: ScanReport, *, vulnerabilities: bool, secrets: bool) -> set[int]:
     """Make the tables say what the report says of this image; the images whose facts have changed.
 
@@ -55,8 +61,7 @@ def ingest(image: Image, report: ScanReport, *, vulnerabilities: bool, secrets: 
     """
     if not transaction.get_connection().in_atomic_block:
         raise RuntimeError("ingest() needs a transaction")
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_FACTS])
+    lock_facts()
     layers = dict(Layer.objects.filter(image_layers__image=image).values_list("diff_id", "pk"))
     packages = _write_packages(report.packages)
     touched = {image.pk} if _write_inventories(image, report.packages, packages, layers) else set()

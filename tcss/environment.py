@@ -132,7 +132,7 @@ def origin(name: str) -> str:
 
 
 def socket_address(name: str) -> Path | tuple[str, int] | None:
-    """Where a service listens: an absolute path, ``host:port`` or ``[IPv6]:port``; None where it is not set."""
+    """Where a service listens: a path, ``host:port`` or ``[IPv6]:port``; None where it is not set."""
     value = os.environ.get(name, "").strip()
     if not value:
         return None
