@@ -4,23 +4,23 @@ from collections.abc import Collection, Sequence
 
 from django.db import connection
 
-from scanning.models import Category, CategoryState, ScanStep
+from scanning.models import Category, CategoryState, Part, ScanStep
 from tcss.lifecycle import State
 
 
-def insert_scans(image_pks: Collection[int], priority: int) -> None:
-    """A queued scan of each image, except where one is active."""
+def insert_scans(image_pks: Collection[int], priority: int, part: Part) -> None:
+    """A queued scan of each image that begins with this part, except where one is active."""
     with connection.cursor() as cursor:
         # In the order of their keys: two that insert the same rows then wait instead of locking each other.
         cursor.execute(
             """
-            INSERT INTO scanning_scan (image_id, priority, state, step, progress, attempt, fence,
+            INSERT INTO scanning_scan (image_id, part, priority, state, step, progress, attempt, fence,
                 cancel_requested, error_code, error_reason, error_remedy)
-            SELECT image, %s, %s, %s, 0, 0, 0, FALSE, '', '', '' FROM unnest(%s::bigint[]) AS image
+            SELECT image, %s, %s, %s, %s, 0, 0, 0, FALSE, '', '', '' FROM unnest(%s::bigint[]) AS image
             ORDER BY image
             ON CONFLICT DO NOTHING
             """,
-            [priority, State.QUEUED, ScanStep.WAITING, list(image_pks)],
+            [part, priority, State.QUEUED, ScanStep.WAITING, list(image_pks)],
         )
 
 

@@ -1,4 +1,4 @@
-"""One scan from claim to end: pull the image, let the engine look, write what it found, end the row.
+"""One part of a scan from claim to end: pull the image, let engines look, write what they found.
 
 Whatever happens the row ends: here, or, when this process dies, through the lease that then runs out.
 """
@@ -7,9 +7,10 @@ import errno
 import logging
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 from django.conf import settings
@@ -18,24 +19,51 @@ from django.db.models.functions import Now
 
 from images.models import Image, Layer
 from repositories.registries.failures import RegistryError, TryLaterError
-from scanning import installed
+from scanning import installed, malware
 from scanning.contents import ContentError, NoRoomError
 from scanning.engines.protocol import EngineCancelled, EngineError
-from scanning.examination import Examined, examine, verdicts
+from scanning.examination import Examined, Verdict, examine, verdicts
 from scanning.failpoints import failpoint
 from scanning.ingest import ingest
-from scanning.models import GOOD_CATEGORY_STATES, Category, CategoryState, Scan, ScanCategory, ScanStep
+from scanning.malware import MalwareOutcome
+from scanning.models import (
+    CATEGORIES_OF,
+    GOOD_CATEGORY_STATES,
+    Category,
+    CategoryState,
+    Part,
+    Scan,
+    ScanCategory,
+    ScanStep,
+)
+from scanning.parts import (
+    at_its_beginning,
+    close_part,
+    end_cancelled,
+    fail_categories,
+    ring_for,
+    share_of,
+)
 from scanning.pulling import MustWaitError, pull
 from scanning.pulse import Heartbeat, ScanTimeoutError
-from scanning.services import RUN_SCAN, cancel_categories, fail_categories, ring_next
+from scanning.services import ring_next
 from scanning.summaries import refresh_summaries
 from scanning.waiting import put_back, put_off
-from tcss.bell import ring
-from tcss.lifecycle import CancelRequestedError, Failure, LostLeaseError, State, failure_fields, held
+from tcss.lifecycle import (
+    MAX_ATTEMPTS,
+    CancelRequestedError,
+    Failure,
+    LostLeaseError,
+    State,
+    failure_fields,
+    held,
+)
 from tcss.stopping import WorkerStopsError
 
 log = logging.getLogger(__name__)
 
+# Writes the facts and the ends of these categories; which images the facts are of, beside the scan's own.
+_Write = Callable[[Sequence[ScanCategory]], set[int]]
 _ATTEMPT = re.compile(r"scan-([0-9]+-[0-9]+)")
 _UNEXPECTED = Failure(
     "ENG_CRASH",
@@ -45,22 +73,28 @@ _UNEXPECTED = Failure(
 
 
 def run(scan_pk: int) -> None:
-    """Claim a scan and bring it to its end; a scan that is gone, ended or somebody else's is left alone."""
+    """Claim a scan and bring its part to an end; one that is gone, ended or somebody else's is left alone."""
     scan = Scan.objects.claim(scan_pk)
     if scan is None:
         log.info("A bell rang for a scan that is not there to take", extra={"scan": scan_pk})
         return
+    _do(scan)
+
+
+def _do(scan: Scan) -> None:
     failpoint("claimed")
-    log.info("A scan began", extra={"scan": scan.pk, "attempt": scan.attempt})
+    log.info("A scan began", extra={"scan": scan.pk, "part": scan.part, "attempt": scan.attempt})
+    look = _look_for_malware if scan.part == Part.MALWARE else _look
+    seconds = settings.SCAN_TIMEOUT_SECONDS
     try:
         with (
             _work_directory(scan) as work,
-            Heartbeat(scan, timeout_seconds=settings.SCAN_TIMEOUT_SECONDS) as heartbeat,
+            Heartbeat(scan, timeout_seconds=seconds, share=share_of(scan)) as heartbeat,
         ):
-            examined = _look(scan, work, heartbeat)
+            write = look(scan, work, heartbeat)
             heartbeat.advance(ScanStep.SAVE, 95)
             failpoint("saving")
-            _save(scan, examined)
+            _save(scan, write)
     except LostLeaseError:
         log.warning("A scan was taken away from this worker", extra={"scan": scan.pk})
     except CancelRequestedError:
@@ -72,10 +106,10 @@ def run(scan_pk: int) -> None:
     except Exception as error:  # noqa: BLE001 - any error has to end the row
         _end_badly(scan, error)
     failpoint("ended")
-    ring_next()
+    ring_next(Part(scan.part))
 
 
-def _look(scan: Scan, work: Path, heartbeat: Heartbeat) -> Examined:
+def _look(scan: Scan, work: Path, heartbeat: Heartbeat) -> _Write:
     pulled = pull(scan.image, work / "layers", installed.blob_store(), heartbeat)
     heartbeat.advance(ScanStep.ANALYSE, 70)
     failpoint("pulled")
@@ -85,63 +119,85 @@ def _look(scan: Scan, work: Path, heartbeat: Heartbeat) -> Examined:
         heartbeat.check()
         raise
     failpoint("analysed")
-    return examined
+    return partial(_write_content, scan, examined)
 
 
-def _save(scan: Scan, examined: Examined) -> None:
-    """Write the facts, the ends of the categories, the scan's end and the summaries as one."""
+def _look_for_malware(scan: Scan, work: Path, heartbeat: Heartbeat) -> _Write:
+    try:
+        outcome = malware.look(scan, work, heartbeat)
+    except EngineCancelled:
+        heartbeat.check()
+        raise
+    failpoint("judged")
+    return partial(_write_malware, outcome)
+
+
+def _save(scan: Scan, write: _Write) -> None:
+    """Write the facts, the ends of the part's categories, what follows and the summaries as one."""
     with transaction.atomic():
-        held(Scan.objects.all(), scan.pk, scan.fence)
+        row = held(Scan.objects.all(), scan.pk, scan.fence)
         # Categories may have been added since the scan began: the engine looked for everything it can.
-        waiting = ScanCategory.objects.filter(scan=scan, state=CategoryState.WAITING)
-        ends = verdicts(examined, {Category(row.category) for row in waiting})
-        failed = [end.failure for end in ends.values() if end.state == CategoryState.FAILED]
-        touched = {scan.image_id}
-        if examined.report is not None:
-            good = {category for category, end in ends.items() if end.state != CategoryState.FAILED}
-            touched |= ingest(
-                scan.image,
-                examined.report,
-                vulnerabilities=Category.VULNERABILITIES in good,
-                secrets=Category.SENSITIVE in good,
-            )
-            _write_layer_sizes(examined.layer_sizes)
-        for row in waiting:
-            end = ends[Category(row.category)]
-            row.state = end.state
-            row.engine, row.engine_version = end.engine.name, end.engine.version
-            row.database_version, row.database_updated_at = end.database_version, end.database_updated_at
-            for name, value in failure_fields(end.failure).items():
-                setattr(row, name, value)
-            row.finished_at = Now()
-            row.save()
-        all_failed = bool(ends) and len(failed) == len(ends)
-        if not Scan.objects.end(
-            scan.pk,
-            fence=scan.fence,
-            state=State.FAILED if all_failed else State.SUCCEEDED,
-            failure=failed[0] if all_failed else None,
-            progress=100,
-        ):
+        categories = ScanCategory.objects.filter(
+            scan=scan, state=CategoryState.WAITING, category__in=CATEGORIES_OF[Part(scan.part)]
+        )
+        ended = list(categories)
+        touched = write(ended)
+        if not close_part(row):
             raise LostLeaseError(f"scan {scan.pk} ended while it was locked")
-        refresh_summaries(touched)
-        _write_counts(scan)
+        refresh_summaries({scan.image_id} | touched)
+        _write_counts(scan, ended)
         failpoint("uncommitted")
     failpoint("saved")
-    log.info("A scan ended", extra={"scan": scan.pk, "failed": len(failed)})
+    failed = sum(category.state == CategoryState.FAILED for category in ended)
+    log.info("A part of a scan is done", extra={"scan": scan.pk, "part": scan.part, "failed": failed})
 
 
-def _write_counts(scan: Scan) -> None:
-    """What each category found, as the image's summary counts it."""
+def _write_content(scan: Scan, examined: Examined, categories: Sequence[ScanCategory]) -> set[int]:
+    ends = verdicts(examined, {Category(row.category) for row in categories})
+    touched: set[int] = set()
+    if examined.report is not None:
+        good = {category for category, end in ends.items() if end.state != CategoryState.FAILED}
+        touched = ingest(
+            scan.image,
+            examined.report,
+            vulnerabilities=Category.VULNERABILITIES in good,
+            secrets=Category.SENSITIVE in good,
+        )
+        _write_layer_sizes(examined.layer_sizes)
+    for row in categories:
+        end = ends[Category(row.category)]
+        row.engine, row.engine_version = end.engine.name, end.engine.version
+        _write_end(row, end)
+    return touched
+
+
+def _write_malware(outcome: MalwareOutcome, categories: Sequence[ScanCategory]) -> set[int]:
+    for row in categories:
+        row.engine, row.engine_version = outcome.engine, outcome.engine_version
+        _write_end(row, outcome)
+    return set()
+
+
+def _write_end(row: ScanCategory, end: Verdict | MalwareOutcome) -> None:
+    row.state = end.state
+    row.database_version, row.database_updated_at = end.database_version, end.database_updated_at
+    for name, value in failure_fields(end.failure).items():
+        setattr(row, name, value)
+    row.finished_at = Now()
+    row.save()
+
+
+def _write_counts(scan: Scan, categories: Sequence[ScanCategory]) -> None:
+    """What each of these categories found, as the image's summary counts it."""
     image = Image.objects.get(pk=scan.image_id)
     counts = {
         Category.VULNERABILITIES: image.vulnerability_count,
         Category.MALWARE: image.malware_count,
         Category.SENSITIVE: image.sensitive_count,
     }
-    for row in ScanCategory.objects.filter(scan=scan, state__in=GOOD_CATEGORY_STATES):
-        row.finding_count = counts[Category(row.category)]
-        row.save(update_fields=["finding_count"])
+    for row in categories:
+        if row.state in GOOD_CATEGORY_STATES:
+            ScanCategory.objects.filter(pk=row.pk).update(finding_count=counts[Category(row.category)])
 
 
 def _write_layer_sizes(sizes: dict[str, int]) -> None:
@@ -152,14 +208,13 @@ def _write_layer_sizes(sizes: dict[str, int]) -> None:
 
 def _end_cancelled(scan: Scan) -> None:
     with transaction.atomic():
-        if Scan.objects.end(scan.pk, fence=scan.fence, state=State.CANCELLED):
-            cancel_categories([scan.pk])
+        if end_cancelled(scan):
             refresh_summaries([scan.image_id])
     log.info("A scan was cancelled", extra={"scan": scan.pk})
 
 
 def _end_badly(scan: Scan, error: Exception) -> None:
-    """Queue the scan again after an error that may pass, else end it with its cause."""
+    """Queue the part again after an error that may pass, else end it with its cause."""
     failure, may_pass = _judged(error)
     if isinstance(error, DatabaseError | InterfaceError):
         # A deadlock is over by now; where the database is away the row cannot be written, and its lease runs
@@ -177,17 +232,24 @@ def _end_badly(scan: Scan, error: Exception) -> None:
             # Ended after all: a commit whose answer was lost, or somebody else's doing.
             return
         if row.cancel_requested:
-            Scan.objects.end(scan.pk, fence=scan.fence, state=State.CANCELLED)
-            cancel_categories([scan.pk])
-        elif may_pass and Scan.objects.give_back(
-            scan.pk, fence=scan.fence, failure=failure, wait=_pause_after(error), waits_for=None
-        ):
+            end_cancelled(row)
+        elif may_pass and row.attempt < MAX_ATTEMPTS:
+            Scan.objects.give_back(
+                scan.pk,
+                fence=scan.fence,
+                failure=failure,
+                wait=_pause_after(error),
+                waits_for=None,
+                **at_its_beginning(row),
+            )
             # A registry that is not well gets a pause: the reaper rings after a while of silence.
             if not isinstance(error, TryLaterError | NoRoomError):
-                ring(RUN_SCAN, scan.pk)
+                ring_for(scan.pk, Part(scan.part))
         else:
-            Scan.objects.end(scan.pk, fence=scan.fence, state=State.FAILED, failure=failure)
-            fail_categories([scan.pk], failure)
+            # Without its content the other part would find nothing either; an engine's failure is its own.
+            is_of_image = isinstance(error, RegistryError | ContentError)
+            fail_categories([scan.pk], failure, part=None if is_of_image else Part(scan.part))
+            close_part(row, failure)
         refresh_summaries([scan.image_id])
 
 

@@ -10,7 +10,7 @@ from django.db.models.functions import Now
 
 from repositories.models import Tag
 from scanning.models import CategoryState, Outcome, Scan, ScanCategory, ScanTask, TaskItem
-from tcss.lifecycle import State
+from tcss.lifecycle import ACTIVE, State
 
 _MOST_FAILURES = 50
 
@@ -100,7 +100,7 @@ def totals_of(tasks: Sequence[ScanTask]) -> dict[int, Totals]:
             cancelled=in_state(State.CANCELLED),
             skipped=Count("pk", filter=Q(outcome=Outcome.UNLICENSED)),
             joined=Count("pk", filter=Q(outcome=Outcome.JOINED)),
-            progress=Sum("scan__progress", filter=Q(scan__state=State.RUNNING), default=0),
+            progress=Sum("scan__progress", filter=Q(scan__state__in=ACTIVE), default=0),
         )
     )
     found: dict[int, Totals] = {}

@@ -40,17 +40,19 @@ class Heartbeat:
     """A context in which a claimed scan stays ours.
 
     The thread renews the lease every ten seconds, or sooner when there is progress to show, and looks for a
-    cancellation every two. What ends the work is raised by `check` in the thread that does the work.
+    cancellation every two. What ends the work is raised by `check` in the thread that does the work. `share`
+    is where the work begins and ends in percent of the whole scan, of which it may be one part.
     """
 
-    def __init__(self, scan: Scan, *, timeout_seconds: float) -> None:
+    def __init__(self, scan: Scan, *, timeout_seconds: float, share: tuple[int, int] = (0, 100)) -> None:
         self._scan_pk = scan.pk
         self._fence = scan.fence
         self._timeout_seconds = timeout_seconds
         self._deadline = time.monotonic() + timeout_seconds
-        self._shown = (ScanStep.WAITING, 0)
+        self._begins, self._ends = share
+        self._shown = (ScanStep.WAITING, self._begins)
         self._step = ScanStep.MANIFEST
-        self._progress = 0
+        self._progress = self._begins
         self._cause: Exception | None = None
         self._stop = threading.Event()
         self._done = threading.Event()
@@ -67,9 +69,10 @@ class Heartbeat:
         self._thread.join()
 
     def advance(self, step: ScanStep, progress: int) -> None:
-        """Note where the work is, in percent of the whole; the thread shows it."""
+        """Note where the work is, in percent of it; the thread shows it as percent of the whole scan."""
         self.check()
-        self._step, self._progress = step, max(0, min(100, progress))
+        done = max(0, min(100, progress))
+        self._step, self._progress = step, self._begins + done * (self._ends - self._begins) // 100
 
     def check(self) -> None:
         """Raises what ends the work: cancelled, lost, out of time, or its worker told to end."""

@@ -25,13 +25,14 @@ class QueueQuerySet(LifecycleQuerySet[_Row]):
             state=State.CANCELLED, finished_at=Now(), lease_until=None
         )
 
-    def take_bells(self, limit: int) -> list[int]:
-        """The first rows whose bell was lost or never rung, marked as rung now; needs a transaction.
+    def take_bells(self, limit: int, part: str) -> list[int]:
+        """The first rows of a part whose bell was lost or never rung, marked as rung; needs a transaction.
 
         Rows another process is looking at are passed over.
         """
         pks = list(
             self.unheard()
+            .filter(part=part)
             .order_by("priority", "pk")
             .select_for_update(skip_locked=True)
             .values_list("pk", flat=True)[:limit]

@@ -5,12 +5,11 @@ import logging
 from django.db import transaction
 
 from repositories.pull_limit import forget_old_pulls
-from scanning.models import Scan
-from scanning.services import RUN_SCAN, cancel_categories, fail_categories
+from scanning.models import Part, Scan
+from scanning.parts import at_its_beginning, close_part, end_cancelled, fail_categories, ring_for
 from scanning.summaries import refresh_summaries
 from scanning.waiting import bring_forward
-from tcss.bell import ring
-from tcss.lifecycle import MAX_ATTEMPTS, WORKER_LOST, Failure, State
+from tcss.lifecycle import MAX_ATTEMPTS, WORKER_LOST, Failure
 
 log = logging.getLogger(__name__)
 
@@ -34,29 +33,33 @@ def reap() -> None:
             break
     forget_old_pulls()
     bring_forward()
-    with transaction.atomic():
-        for scan_pk in Scan.objects.take_bells(_BATCH):
-            ring(RUN_SCAN, scan_pk)
+    for part in Part:
+        with transaction.atomic():
+            for scan_pk in Scan.objects.take_bells(_BATCH, part):
+                ring_for(scan_pk, part)
 
 
 @transaction.atomic
 def take_up_expired() -> int:
     """Decide about one batch of running scans whose lease ran out; how many there were."""
     rows = list(Scan.objects.expired().select_for_update(skip_locked=True).order_by("pk").only("pk")[:_BATCH])
-    ended = []
+    closed = []
     for row in Scan.objects.filter(pk__in=[row.pk for row in rows]).order_by("pk"):
+        part = Part(row.part)
         if row.cancel_requested:
-            if Scan.objects.end(row.pk, fence=row.fence, state=State.CANCELLED):
-                cancel_categories([row.pk])
-                ended.append(row.image_id)
+            end_cancelled(row)
+            closed.append(row.image_id)
         elif row.attempt >= MAX_ATTEMPTS:
-            if Scan.objects.end(row.pk, fence=row.fence, state=State.FAILED, failure=WORKER_LOST):
-                fail_categories([row.pk], WORKER_LOST)
-                ended.append(row.image_id)
-        elif Scan.objects.give_back(row.pk, fence=row.fence, failure=_LOST_ONCE, waits_for=None):
-            ring(RUN_SCAN, row.pk)
+            # What the other part looks for is none the worse for it.
+            fail_categories([row.pk], WORKER_LOST, part=part)
+            close_part(row, WORKER_LOST)
+            closed.append(row.image_id)
+        elif Scan.objects.give_back(
+            row.pk, fence=row.fence, failure=_LOST_ONCE, waits_for=None, **at_its_beginning(row)
+        ):
+            ring_for(row.pk, part)
         log.warning(
             "A scan's worker was lost", extra={"scan": row.pk, "attempt": row.attempt, "fence": row.fence}
         )
-    refresh_summaries(ended)
+    refresh_summaries(closed)
     return len(rows)

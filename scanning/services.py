@@ -7,25 +7,15 @@ from enum import IntEnum
 from django.contrib.auth.models import User
 from django.db import connection, transaction
 from django.db.models import Exists, OuterRef, QuerySet
-from django.db.models.functions import Now
 
 from images.models import Image, ScanStatus
 from repositories.models import Tag
 from scanning.bulk import insert_categories, insert_items, insert_scans
-from scanning.models import (
-    Category,
-    CategoryState,
-    Outcome,
-    Scan,
-    ScanCategory,
-    ScanTask,
-    TaskTrigger,
-)
+from scanning.models import Category, Outcome, Part, Scan, ScanTask, TaskTrigger
+from scanning.parts import cancel_categories, first_part, ring_for
 from scanning.summaries import refresh_summaries
-from tcss.bell import ring
-from tcss.lifecycle import Failure, State, failure_fields
+from tcss.lifecycle import State, failure_fields
 
-RUN_SCAN = "scanning.run_scan"
 # Bells rung at once by one request; a worker that ends a scan rings for the next that waits, so that ten
 # thousand scans neither flood the broker nor stand before what a person asks for meanwhile.
 FIRST_BELLS = 50
@@ -78,8 +68,9 @@ def request_scan(
 ) -> ScanTask:
     """Ask for a scan of each image ID; what became of each of them is in the task's items.
 
-    An image that is being scanned joins that scan, which then looks for these categories too. An image
-    without a license is not scanned. Raises ValueError when no category, or an unknown one, is asked for.
+    An image that is being scanned joins that scan, which then looks for these categories too, be it after
+    the part that it is at. An image without a license is not scanned. Raises ValueError when no category, or
+    an unknown one, is asked for.
     """
     wanted = sorted({Category(category) for category in categories})
     if not wanted:
@@ -92,12 +83,13 @@ def request_scan(
     able = [pk for pk, is_licensed in licensed.items() if is_licensed]
     before = set(Scan.objects.active().filter(image__in=able).values_list("pk", flat=True))
     _end_those_being_cancelled(able)
-    scans = _active_scans(able, _PRIORITIES[trigger])
+    part = first_part(wanted)
+    scans = _active_scans(able, _PRIORITIES[trigger], part)
     insert_categories(scans.values(), wanted)
     insert_items(task.pk, [_item(pk, scans.get(pk), before) for pk in licensed])
     _show(able, ScanStatus.SCANNING)
     for scan_pk in sorted(set(scans.values()) - before)[:FIRST_BELLS]:
-        ring(RUN_SCAN, scan_pk)
+        ring_for(scan_pk, part)
     return task
 
 
@@ -120,25 +112,11 @@ def refresh_summary(image_pk: int) -> None:
     refresh_summaries([image_pk])
 
 
-def cancel_categories(scan_pks: Collection[int]) -> None:
-    """Close the categories that a cancelled scan will not look at any more."""
-    ScanCategory.objects.filter(scan__in=scan_pks, state=CategoryState.WAITING).update(
-        state=CategoryState.CANCELLED, finished_at=Now()
-    )
-
-
-def fail_categories(scan_pks: Collection[int], failure: Failure) -> None:
-    """Close the categories of scans that failed as a whole."""
-    ScanCategory.objects.filter(scan__in=scan_pks, state=CategoryState.WAITING).update(
-        state=CategoryState.FAILED, finished_at=Now(), **failure_fields(failure)
-    )
-
-
-def ring_next() -> None:
-    """Ring for the first scan in line whose own bell is lost or was never rung."""
+def ring_next(part: Part) -> None:
+    """Ring for the first scan that waits for this part and whose own bell is lost or was never rung."""
     with transaction.atomic():
-        for scan_pk in Scan.objects.take_bells(1):
-            ring(RUN_SCAN, scan_pk)
+        for scan_pk in Scan.objects.take_bells(1, part):
+            ring_for(scan_pk, part)
 
 
 def scannable_images() -> QuerySet[Image]:
@@ -161,12 +139,12 @@ def _end_those_being_cancelled(image_pks: Collection[int]) -> None:
         cancel_categories(pks)
 
 
-def _active_scans(image_pks: Collection[int], priority: int) -> dict[int, int]:
+def _active_scans(image_pks: Collection[int], priority: int, part: Part) -> dict[int, int]:
     """Image -> its waiting or running scan, made where there is none, and locked against ending."""
     scans: dict[int, int] = {}
     missing = sorted(image_pks)
     while missing:
-        insert_scans(missing, priority)
+        insert_scans(missing, priority, part)
         rows = Scan.objects.active().filter(image__in=missing).select_for_update().order_by("pk")
         scans.update(rows.values_list("image_id", "pk"))
         # One that was there and ended before it could be locked leaves its image without a scan.

@@ -11,6 +11,12 @@ def run_scan(scan_pk: int) -> None:
     pipeline.run(int(scan_pk))
 
 
+@shared_task(name="scanning.run_malware")
+def run_malware(scan_pk: int) -> None:
+    """A bell: the scan with this key may wait to be looked at for viruses and trojans."""
+    pipeline.run(int(scan_pk))
+
+
 @shared_task(name="scanning.reap")
 def reap() -> None:
     """A tick: take up what lost workers left and ring for what nobody heard."""

@@ -11,11 +11,10 @@ from django.db.models.functions import Now
 from repositories.models import Registry
 from repositories.pull_limit import Places, places_of, waiting_for
 from repositories.registries.failures import NotThereError
-from scanning.models import Scan, ScanStep
+from scanning.models import Part, Scan
+from scanning.parts import at_its_beginning, end_cancelled, ring_for
 from scanning.pulling import MustWaitError
-from scanning.services import RUN_SCAN, cancel_categories
 from scanning.summaries import refresh_summaries
-from tcss.bell import ring
 from tcss.lifecycle import State
 
 log = logging.getLogger(__name__)
@@ -39,7 +38,7 @@ def put_back(scan: Scan) -> None:
     """Leave a scan that we hold to another worker, since this one ends."""
     with transaction.atomic():
         _postpone(scan, waits_for=None)
-        ring(RUN_SCAN, scan.pk)
+        ring_for(scan.pk, Part(scan.part))
     log.info("A scan is left to another worker", extra={"scan": scan.pk})
 
 
@@ -50,11 +49,10 @@ def _postpone(scan: Scan, **fields: Any) -> None:
         log.warning("A scan was taken away from this worker", extra={"scan": scan.pk})
         return
     if row.cancel_requested:
-        Scan.objects.end(scan.pk, fence=scan.fence, state=State.CANCELLED)
-        cancel_categories([scan.pk])
+        end_cancelled(row)
         refresh_summaries([scan.image_id])
         return
-    Scan.objects.postpone(scan.pk, fence=scan.fence, step=ScanStep.WAITING, progress=0, **fields)
+    Scan.objects.postpone(scan.pk, fence=scan.fence, **at_its_beginning(row), **fields)
 
 
 def bring_forward() -> int:

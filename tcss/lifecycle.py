@@ -6,6 +6,7 @@
     queued | running -> cancelled
     running -> queued     (lost worker or transient error; at most MAX_ATTEMPTS attempts)
     running -> queued     (has to wait for something that is not its fault; costs no attempt)
+    running -> queued     (one part of its work is done; the next begins with no attempt used)
 
 The row is the job and the database's clock is the only clock. A claim raises the row's fence; whoever holds
 an older fence writes nothing, however late it wakes. Terminal states are final.
@@ -165,6 +166,24 @@ class LifecycleQuerySet(models.QuerySet[_Row]):
                 queued_at=Now(),
                 available_at=until,
                 **failure_fields(failure),
+                **fields,
+            )
+            == 1
+        )
+
+    def hand_over(self, row_id: int, *, fence: int, **fields: Any) -> bool:
+        """Queue a running row for the next part of its work; the attempts begin anew.
+
+        False when it is no longer ours, or when somebody wants it stopped.
+        """
+        return (
+            self.filter(pk=row_id, state=State.RUNNING, fence=fence, cancel_requested=False).update(
+                state=State.QUEUED,
+                attempt=0,
+                lease_until=None,
+                queued_at=Now(),
+                available_at=None,
+                **failure_fields(None),
                 **fields,
             )
             == 1

@@ -116,6 +116,7 @@ CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_TASK_DEFAULT_QUEUE = "control"
 CELERY_TASK_ROUTES = {
     "scanning.run_scan": {"queue": "scan"},
+    "scanning.run_malware": {"queue": "malware"},
     "repositories.run_sync": {"queue": "sync"},
     "repositories.discover": {"queue": "sync"},
     "repositories.discover_and_update": {"queue": "sync"},

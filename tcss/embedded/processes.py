@@ -75,6 +75,7 @@ TABLE = ProcessTable(
             needs=("migrate",),
         ),
         _worker("scan", "--concurrency", "{scan_concurrency}", stop_seconds=10.0),
+        _worker("malware", "--concurrency", "{scan_concurrency}", stop_seconds=10.0),
         _worker("sync", "--concurrency", "2", stop_seconds=10.0),
         _worker("control", "--pool", "solo", stop_seconds=5.0),
         Process(
@@ -88,7 +89,7 @@ TABLE = ProcessTable(
     ),
     stop_order=(
         ("web", "beat"),
-        ("worker-control", "worker-sync", "worker-scan", "demo-registry", "demo-cloud"),
+        ("worker-control", "worker-sync", "worker-malware", "worker-scan", "demo-registry", "demo-cloud"),
         ("valkey",),
         ("postgres",),
     ),

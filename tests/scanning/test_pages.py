@@ -11,7 +11,8 @@ from images.models import ArtifactKind, Image, Manifest
 from repositories.credentials import Secret
 from repositories.models import Registry, Repository, Tag
 from scanning.models import Category, Scan, ScanTask, TaskTrigger
-from scanning.services import fail_categories, request_scan
+from scanning.parts import fail_categories
+from scanning.services import request_scan
 from scanning.summaries import refresh_summaries
 from tcss.lifecycle import Failure, State
 

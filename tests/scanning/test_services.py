@@ -10,10 +10,10 @@ from pytest_django import DjangoCaptureOnCommitCallbacks
 
 from images.models import Image, ScanStatus
 from scanning.models import Category, CategoryState, Outcome, Scan, ScanCategory, ScanTask, TaskTrigger
+from scanning.parts import fail_categories
 from scanning.progress import Totals, failures_of, totals_of
 from scanning.services import (
     FIRST_BELLS,
-    fail_categories,
     preview,
     refresh_summary,
     request_cancel,
