@@ -1,11 +1,13 @@
 """Brings an image's config and raw layers into an attempt's folder, from the first source that has them.
 
 Before bytes of a layer are fetched, the registry's hourly limit is asked; what the store has costs nothing.
+A layer is taken for what its diff ID says only with a blob that was once seen to unpack to it: an image's
+config may claim any diff ID for any blob.
 """
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -13,7 +15,7 @@ from pathlib import Path
 
 from django.db import transaction
 
-from images.models import Image
+from images.models import Image, Layer, LayerBlob
 from repositories.connections import connect, pull_client
 from repositories.models import Registry
 from repositories.pull_limit import database_now, grant
@@ -56,11 +58,15 @@ class MustWaitError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Pulled:
-    """An image at hand: its config, its raw layers (diff ID, tar) base first; `foreign` were not fetched."""
+    """An image at hand: its config, and the raw layers (diff ID, tar) that were fetched, base first.
+
+    `diff_ids` are those of all its layers but the `foreign` ones, which are kept outside the registry.
+    """
 
     config: bytes
     layers: tuple[tuple[str, Path], ...]
     foreign: int
+    diff_ids: tuple[str, ...]
 
     @property
     def layer_sizes(self) -> dict[str, int]:
@@ -68,11 +74,18 @@ class Pulled:
         return {diff_id: path.stat().st_size for diff_id, path in self.layers}
 
 
-def pull(image: Image, target: Path, store: BlobStore, heartbeat: Heartbeat) -> Pulled:
+def pull(
+    image: Image,
+    target: Path,
+    store: BlobStore,
+    heartbeat: Heartbeat,
+    known: Collection[str] = frozenset(),
+) -> Pulled:
     """The image's content, verified; every source is tried before one's error counts.
 
-    Raises MustWaitError when a source that may work has to be left alone for now, RegistryError, ContentError
-    and whatever the heartbeat raises.
+    Layers whose diff IDs are `known` are not fetched, if their blobs were verified before. Raises
+    MustWaitError when a source that may work has to be left alone for now, RegistryError, ContentError and
+    whatever the heartbeat raises.
     """
     target.mkdir()
     errors: list[RegistryError | WrongContentError] = []
@@ -84,7 +97,7 @@ def pull(image: Image, target: Path, store: BlobStore, heartbeat: Heartbeat) -> 
             errors.append(_left_alone())
             continue
         try:
-            return _pull_from(source, image, target, store, heartbeat)
+            return _pull_from(source, image, target, store, heartbeat, known)
         except MustWaitError as wait:
             waits.append(wait)
         except (RegistryError, WrongContentError) as error:
@@ -160,9 +173,38 @@ def _as_asked(registry: Registry, error: RegistryError) -> MustWaitError:
     return MustWaitError(registry, database_now() + max(pause, _SHORTEST_PAUSE), failure)
 
 
-def _pull_from(source: Source, image: Image, target: Path, store: BlobStore, heartbeat: Heartbeat) -> Pulled:
+class _VerifiedBlobs:
+    """The ledger of all hosts: the table of blobs that were unpacked and found to be their layers."""
+
+    def holds(self, blob: Blob) -> bool:
+        return bool(self.among([blob]))
+
+    def among(self, blobs: Collection[Blob]) -> set[Blob]:
+        """Those of the blobs that it holds."""
+        digests = {blob.digest for blob in blobs}
+        rows = LayerBlob.objects.filter(blob_digest__in=digests)
+        pairs = set(rows.values_list("blob_digest", "layer__diff_id"))
+        return {blob for blob in blobs if (blob.digest, blob.diff_id) in pairs}
+
+    def note(self, blob: Blob) -> None:
+        layers = Layer.objects.filter(diff_id=blob.diff_id)
+        rows = [LayerBlob(layer=layer, blob_digest=blob.digest) for layer in layers]
+        LayerBlob.objects.bulk_create(rows, ignore_conflicts=True)
+
+
+def _pull_from(
+    source: Source,
+    image: Image,
+    target: Path,
+    store: BlobStore,
+    heartbeat: Heartbeat,
+    known: Collection[str],
+) -> Pulled:
     permission = _Permission(source.registry, image)
-    if all(store.has(blob.diff_id) for blob in source.blobs):
+    ledger = _VerifiedBlobs()
+    verified = ledger.among(source.blobs)
+    wanted = [blob for blob in source.blobs if blob.diff_id not in known or blob not in verified]
+    if all(blob in verified and store.has(blob.diff_id) for blob in wanted):
         _leave_the_line(image)
     else:
         permission.demand()
@@ -172,7 +214,7 @@ def _pull_from(source: Source, image: Image, target: Path, store: BlobStore, hea
     if hashlib.new(algorithm, config).hexdigest() != expected:
         raise WrongContentError("The image's configuration is not what its digest names.")
     failpoint("configured")
-    whole = sum(blob.size for blob in source.blobs) or 1
+    whole = sum(blob.size for blob in wanted) or 1
     done = 0
 
     def received(count: int) -> None:
@@ -183,7 +225,7 @@ def _pull_from(source: Source, image: Image, target: Path, store: BlobStore, hea
 
     layers = []
     heartbeat.advance(ScanStep.PULL, _PULL_BEGINS)
-    for number, blob in enumerate(source.blobs):
+    for number, blob in enumerate(wanted):
         before = done
         path = target / f"{number}.tar"
         store.lend(
@@ -192,11 +234,17 @@ def _pull_from(source: Source, image: Image, target: Path, store: BlobStore, hea
             fetch=_fetch(client, source.repository, blob, permission),
             pulse=heartbeat,
             received=received,
+            ledger=ledger,
         )
         layers.append((blob.diff_id, path))
         # What the store had already, or another scan pulled meanwhile, is progress too.
         received(max(0, before + blob.size - done))
-    return Pulled(config=config, layers=tuple(layers), foreign=source.foreign)
+    return Pulled(
+        config=config,
+        layers=tuple(layers),
+        foreign=source.foreign,
+        diff_ids=tuple(blob.diff_id for blob in source.blobs),
+    )
 
 
 def _fetch(

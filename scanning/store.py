@@ -37,6 +37,16 @@ class Pulse(Protocol):
         """Let time pass, no longer than until the work has to stop; then as `check`."""
 
 
+class Ledger(Protocol):
+    """What is known of blobs: an image's config may claim any diff ID for any of them."""
+
+    def holds(self, blob: "Blob") -> bool:
+        """Whether the blob was found to unpack to its diff ID."""
+
+    def note(self, blob: "Blob") -> None:
+        """It was found so."""
+
+
 @dataclass(frozen=True, slots=True)
 class Blob:
     """One layer as a manifest names it and the diff ID its image's config gives it."""
@@ -72,19 +82,27 @@ class BlobStore:
             each.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def lend(
-        self, blob: Blob, target: Path, *, fetch: Fetch, pulse: Pulse, received: Callable[[int], None]
+        self,
+        blob: Blob,
+        target: Path,
+        *,
+        fetch: Fetch,
+        pulse: Pulse,
+        received: Callable[[int], None],
+        ledger: Ledger,
     ) -> int:
         """Put a hard link of the blob's raw tar at `target`, pulling it first if need be; its size.
 
-        One process pulls a blob while the others wait for it. `received` hears of every byte that came from
-        the source. Raises ContentError, whatever `fetch` raises, and whatever `pulse` raises.
+        One process pulls a blob while the others wait for it. That the layer is there is not enough: the
+        ledger has to hold the blob too. `received` hears of every byte that came from the source. Raises
+        ContentError, whatever `fetch` raises, and whatever `pulse` raises.
         """
         with self._locked(f"layer-{blob.diff_id}", pulse):
             raw = self._raw / _name(blob.diff_id)
-            if not raw.exists():
+            if not (raw.exists() and ledger.holds(blob)):
                 with self._locked(f"blob-{blob.digest}", pulse), _full_disk_is_no_room():
                     part = self._download(blob, fetch, pulse, received)
-                    self._unpack(blob, part, raw, pulse)
+                    self._unpack(blob, part, raw, pulse, ledger)
             os.utime(raw)
             target.unlink(missing_ok=True)
             target.hardlink_to(raw)
@@ -141,7 +159,7 @@ class BlobStore:
             part.unlink(missing_ok=True)
             raise WrongContentError("A layer's bytes are not those that its digest names.")
 
-    def _unpack(self, blob: Blob, part: Path, raw: Path, pulse: Pulse) -> None:
+    def _unpack(self, blob: Blob, part: Path, raw: Path, pulse: Pulse, ledger: Ledger) -> None:
         algorithm, _, expected = blob.diff_id.partition(":")
         unsettled = 0
 
@@ -167,6 +185,8 @@ class BlobStore:
                 os.fdatasync(target.fileno())
             unfinished.chmod(0o440)
             failpoint("unpacked")
+            # First the note: a layer that is there without one would be pulled again.
+            ledger.note(blob)
             unfinished.rename(raw)
         except ContentError as error:
             unfinished.unlink(missing_ok=True)

@@ -60,7 +60,7 @@ def learned(cache: Path, known: Collection[str]) -> Iterator[Analysis]:
 
 
 def _analysis(key: str, document: dict[str, object]) -> Analysis:
-    """Trivy stars only what its rules matched: the rest of a secret, and its neighbours, are left out here."""
+    """Without what stands around a secret: Trivy stars only what its rule matched."""
     for file in _list(document, "Secrets"):
         for finding in _list(file, "Findings"):
             finding["Match"] = mask(str(finding.get("Match", ""))[:LONG])

@@ -75,5 +75,19 @@ class FakePulse:
         self.check()
 
 
+@dataclass
+class FakeLedger:
+    """Holds what was noted, or whatever it is asked about."""
+
+    holds_all: bool = False
+    noted: set[Blob] = field(default_factory=set)
+
+    def holds(self, blob: Blob) -> bool:
+        return self.holds_all or blob in self.noted
+
+    def note(self, blob: Blob) -> None:
+        self.noted.add(blob)
+
+
 def blob_of(raw: bytes, compressed: bytes) -> Blob:
     return Blob(digest(compressed), len(compressed), digest(raw))

@@ -13,7 +13,7 @@ import pytest
 from scanning.contents import ContentError, NoRoomError, UnusableContentError, WrongContentError
 from scanning.store import Blob, BlobStore, Limits
 from scanning.unpacking import Bounds
-from tests.scanning.blobs import COMPRESSIONS, FakePulse, FakeSource, blob_of, digest, tar
+from tests.scanning.blobs import COMPRESSIONS, FakeLedger, FakePulse, FakeSource, blob_of, digest, tar
 
 ROOMY = Limits(store_bytes=2**30, floor_bytes=0)
 RAW = tar(etc__hosts=os.urandom(5000), etc__motd=b"hello" * 400)
@@ -26,9 +26,21 @@ def store(tmp_path: Path) -> BlobStore:
 
 
 def lend(
-    store: BlobStore, blob: Blob, target: Path, source: FakeSource, pulse: FakePulse | None = None
+    store: BlobStore,
+    blob: Blob,
+    target: Path,
+    source: FakeSource,
+    pulse: FakePulse | None = None,
+    ledger: FakeLedger | None = None,
 ) -> int:
-    return store.lend(blob, target, fetch=source, pulse=pulse or FakePulse(), received=lambda count: None)
+    return store.lend(
+        blob,
+        target,
+        fetch=source,
+        pulse=pulse or FakePulse(),
+        received=lambda count: None,
+        ledger=ledger or FakeLedger(holds_all=True),
+    )
 
 
 def refused(store: BlobStore, blob: Blob, source: FakeSource, target: Path) -> ContentError:
@@ -55,6 +67,31 @@ def test_a_layer_that_is_there_is_not_pulled_again(store: BlobStore, tmp_path: P
         lend(store, blob_of(RAW, GZIPPED), tmp_path / name, source)
     assert source.asked == [0]
     assert (tmp_path / "second").read_bytes() == RAW
+
+
+def test_another_blob_that_claims_a_layer_that_is_there_is_pulled_and_found_out(
+    store: BlobStore, tmp_path: Path
+) -> None:
+    ledger = FakeLedger()
+    lend(store, blob_of(RAW, GZIPPED), tmp_path / "layer", FakeSource(GZIPPED), ledger=ledger)
+    forged = COMPRESSIONS["gzip"](tar(etc__passwd=b"root::0:0::/:/bin/sh\n"))
+    claim = Blob(digest(forged), len(forged), digest(RAW))
+    with pytest.raises(UnusableContentError):
+        lend(store, claim, tmp_path / "forged", FakeSource(forged), ledger=ledger)
+    assert not (tmp_path / "forged").exists()
+    assert ledger.noted == {blob_of(RAW, GZIPPED)}
+    lend(store, blob_of(RAW, GZIPPED), tmp_path / "again", FakeSource(b""), ledger=ledger)
+    assert (tmp_path / "again").read_bytes() == RAW
+
+
+def test_a_layer_compressed_in_another_way_is_pulled_once_more_and_kept_once(
+    store: BlobStore, tmp_path: Path
+) -> None:
+    ledger = FakeLedger()
+    for content in (GZIPPED, COMPRESSIONS["zstd"](RAW), GZIPPED):
+        lend(store, blob_of(RAW, content), tmp_path / "layer", FakeSource(content), ledger=ledger)
+    assert len(ledger.noted) == 2
+    assert store.used_bytes() == len(RAW)
 
 
 def test_a_pull_that_broke_is_resumed_where_it_broke(store: BlobStore, tmp_path: Path) -> None:
