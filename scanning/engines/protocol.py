@@ -75,6 +75,13 @@ class DatabaseVersion:
     downloaded_at: datetime | None
     source: str
 
+    @property
+    def label(self) -> str:
+        """Its name in words, as it is stored beside what it said: at most 128 characters."""
+        if self.updated_at is None:
+            return "no date"
+        return f"{self.source[:100]} {self.updated_at:%Y-%m-%d %H:%M}"
+
     def age_days(self, now: datetime) -> float | None:
         """Days between the database's own date and `now`; None when it carries no date."""
         if self.updated_at is None:

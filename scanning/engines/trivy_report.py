@@ -1,14 +1,15 @@
 """Reads Trivy's JSON report (schema version 2) into facts, with bounds on every length and count."""
 
-import json
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from scanning.engines.json_stream import ANY, VALUE, JsonStream, Shape
 from scanning.engines.protocol import (
+    EngineCancelled,
     EngineCrash,
     FixStatus,
     MatchFact,
@@ -30,20 +31,62 @@ _FIRST_YEAR, _LAST_YEAR = 1900, 9000
 # Trivy stars only what its rule matched. What stands before may be a name, what stands after is the rest.
 _NAMED = re.compile(r"[\"']?[\w.-]{1,64}[\"']?\s{0,4}[:=]\s{0,4}[\"']?$")
 _ENVIRONMENT = re.compile(r"(?:\"|\bENV |\bstep |\s)([A-Za-z_][A-Za-z0-9_.-]{0,63})=")
+_GENERATIONS = ("V3", "V40", "V2")
 _VENDORS = ("nvd", "ghsa", "redhat", "debian", "ubuntu", "alpine")
+
+_SCHEMA_VERSION = 2
+_HEAD = ("Target", "Class", "Type")
+_FOUND = ("Vulnerabilities", "Secrets")
+# Languages whose packages stand in files of their own: where those are not told, nothing else is.
+_PLACED = ("python-pkg", "node-pkg", "jar")
+
+_METADATA: Shape = {"OS": {"Family": VALUE, "Name": VALUE, "EOSL": VALUE}}
+_PACKAGE: Shape = {
+    **dict.fromkeys(("Name", "Version", "Release", "Epoch", "FilePath"), VALUE),
+    **dict.fromkeys(("SrcName", "SrcVersion", "SrcRelease", "SrcEpoch"), VALUE),
+    "Identifier": {"PURL": VALUE, "UID": VALUE},
+    "Layer": {"DiffID": VALUE},
+}
+_VULNERABILITY: Shape = {
+    **dict.fromkeys(("VulnerabilityID", "PkgName", "InstalledVersion", "PkgPath", "FixedVersion"), VALUE),
+    **dict.fromkeys(("Status", "Severity", "Title", "Description", "PrimaryURL"), VALUE),
+    **dict.fromkeys(("PublishedDate", "LastModifiedDate"), VALUE),
+    "PkgIdentifier": {"UID": VALUE},
+    "DataSource": {"ID": VALUE},
+    "VendorSeverity": {ANY: VALUE},
+    "CVSS": {
+        ANY: {f"{generation}{what}": VALUE for generation in _GENERATIONS for what in ("Score", "Vector")}
+    },
+    "CweIDs": [VALUE],
+    "References": [VALUE],
+}
+_SECRET: Shape = {
+    **dict.fromkeys(("RuleID", "Category", "Title", "Severity", "Match", "StartLine", "EndLine"), VALUE),
+    "Layer": {"DiffID": VALUE},
+}
 
 Json = Mapping[str, Any]
 
 
-def read_report(path: Path, *, vulnerabilities_available: bool, secrets_available: bool) -> ScanReport:
-    """The facts of the report in that file. Raises EngineCrash when it is not a report."""
+def read_report(
+    path: Path,
+    *,
+    vulnerabilities_available: bool,
+    secrets_available: bool,
+    keep_going: Callable[[], bool] = lambda: True,
+) -> ScanReport:
+    """The facts of the report in that file, which may be far longer than the memory there is.
+
+    Raises EngineCrash when it is not a report, and EngineCancelled.
+    """
+
+    def alive() -> None:
+        if not keep_going():
+            raise EngineCancelled("The scan was cancelled.", "Scan again when the result is wanted.")
+
     try:
-        with path.open("rb") as file:
-            report = json.load(file)
-        if not isinstance(report, dict) or report.get("SchemaVersion") != 2:
-            raise ValueError("not a report of schema version 2")
-        return _Reader(report, vulnerabilities_available, secrets_available).read()
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        return _Reader(path, alive, vulnerabilities_available, secrets_available).read()
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise EngineCrash(
             f"The scan engine's answer cannot be read: {error}.",
             "Use the Trivy version this console was made for, then scan again.",
@@ -52,27 +95,36 @@ def read_report(path: Path, *, vulnerabilities_available: bool, secrets_availabl
 
 @dataclass
 class _Reader:
-    report: Json
+    """Goes through the file twice: for the packages, then for what is found in them."""
+
+    path: Path
+    alive: Callable[[], None]
     vulnerabilities_available: bool
     secrets_available: bool
+    system: Json = field(default_factory=dict)
+    # Packages as they are read, with their keys; complete once the whole document is known.
+    read_packages: list[tuple[PackageFact, str]] = field(default_factory=list)
+    # Targets that stand in the document behind what they belong to, by the number of their result.
+    late_targets: dict[int, str] = field(default_factory=dict)
     packages: dict[tuple[str, str, str], PackageFact] = field(default_factory=dict)
-    by_uid: dict[str, PackageFact] = field(default_factory=dict)
-    by_name: dict[tuple[str, str, str], PackageFact] = field(default_factory=dict)
+    # Identities, by the engine's own key and by name, version and path.
+    by_uid: dict[str, str] = field(default_factory=dict)
+    by_name: dict[tuple[str, str, str], str] = field(default_factory=dict)
     vulnerabilities: dict[str, VulnerabilityFact] = field(default_factory=dict)
     matches: dict[tuple[str, str, str], MatchFact] = field(default_factory=dict)
     secrets: dict[tuple[str | None, str], SecretFact] = field(default_factory=dict)
     truncated: set[str] = field(default_factory=set)
+    # One object for equal texts: most of them come again and again.
+    texts: dict[str, str] = field(default_factory=dict)
 
     def read(self) -> ScanReport:
-        system = (self.report.get("Metadata") or {}).get("OS") or {}
-        family, name = _text(system, "Family"), _text(system, "Name")
-        results = self.report.get("Results") or []
-        for result in results:
-            self._packages(result, f"{family} {name}".strip())
-        for result in results:
-            self._matches(result)
-            self._secrets(result)
-        supported = None if not (family and self.vulnerabilities_available) else not system.get("EOSL", False)
+        self._read_packages()
+        family, name = _text(self.system, "Family"), _text(self.system, "Name")
+        self._complete_packages(f"{family} {name}".strip())
+        self._read_findings()
+        supported = None
+        if family and self.vulnerabilities_available:
+            supported = not self.system.get("EOSL", False)
         return ScanReport(
             os_family=family,
             os_name=name,
@@ -92,85 +144,160 @@ class _Reader:
         self.truncated.add(what)
         return False
 
-    def _packages(self, result: Json, os_release: str) -> None:
-        system = result.get("Class") == "os-pkgs"
-        for package in result.get("Packages") or []:
-            if not self._room("packages", len(self.packages), MAX_PACKAGES):
-                return
-            identifier = package.get("Identifier") or {}
-            path = _text(package, "FilePath", MIDDLE)
-            if not path and not system and result.get("Type") not in ("python-pkg", "node-pkg", "jar"):
-                path = _text(result, "Target", MIDDLE)
-            fact = PackageFact(
-                name=_text(package, "Name"),
-                version=_version(package, ""),
-                source_name=_text(package, "SrcName"),
-                source_version=_version(package, "Src"),
-                kind=_text(result, "Type"),
-                purl=_text(identifier, "PURL", MIDDLE),
-                os_release=os_release if system else "",
-                path=path,
-                layer_diff_id=_text(package.get("Layer") or {}, "DiffID"),
-            )
-            self.packages[fact.identity, fact.path, fact.layer_diff_id] = fact
-            self.by_uid[_text(identifier, "UID")] = fact
-            self.by_name[fact.name, fact.version, path] = fact
+    def _read_packages(self) -> None:
+        stream = JsonStream(self.path, self.alive)
+        version = None
+        for key in stream.keys():
+            if key == "SchemaVersion":
+                version = stream.take(VALUE)
+            elif key == "Metadata":
+                self.system = (stream.take(_METADATA) or {}).get("OS") or {}
+            elif key == "Results":
+                for number in stream.items():
+                    self._packages_of_result(stream, number)
+            else:
+                stream.skip()
+        if version != _SCHEMA_VERSION:
+            raise ValueError(f"not a report of schema version {_SCHEMA_VERSION}")
 
-    def _matches(self, result: Json) -> None:
-        for found in result.get("Vulnerabilities") or []:
-            if not self._room("matches", len(self.matches), MAX_MATCHES):
-                return
-            identifier = _text(found, "VulnerabilityID")
-            fact = self._vulnerability(identifier, found)
-            package = self._package_of(found, result)
-            match = MatchFact(
-                package_identity=package.identity,
-                vulnerability=identifier,
-                data_source=_text(found.get("DataSource") or {}, "ID"),
-                fixed_version=_text(found, "FixedVersion", MIDDLE),
-                status=FixStatus.parse(_text(found, "Status")),
-                severity=Severity.parse(_text(found, "Severity")),
+    def _packages_of_result(self, stream: JsonStream, number: int) -> None:
+        head: dict[str, Any] = {}
+        begins = len(self.read_packages)
+        for key in stream.keys():
+            if key == "Packages":
+                for _ in stream.items():
+                    if self._room("packages", len(self.read_packages), MAX_PACKAGES):
+                        self.read_packages.append(self._package(stream.take(_PACKAGE)))
+                    else:
+                        stream.skip()
+            elif key in _HEAD:
+                head[key] = stream.take(VALUE)
+                if key == "Target" and head.get("has_findings"):
+                    self.late_targets[number] = _text(head, key, MIDDLE)
+            else:
+                head["has_findings"] = head.get("has_findings") or key in _FOUND
+                stream.skip()
+        kind = self._once(_text(head, "Type"))
+        system = head.get("Class") == "os-pkgs"
+        target = "" if system or kind in _PLACED else self._once(_text(head, "Target", MIDDLE))
+        for place in range(begins, len(self.read_packages)):
+            fact, uid = self.read_packages[place]
+            complete = replace(
+                fact, kind=kind, os_release="system" if system else "", path=fact.path or target
             )
-            self.vulnerabilities[identifier] = fact
-            self.matches[match.package_identity, identifier, match.data_source] = match
+            self.read_packages[place] = complete, uid
 
-    def _package_of(self, found: Json, result: Json) -> PackageFact:
+    def _package(self, package: Json) -> tuple[PackageFact, str]:
+        identifier = package.get("Identifier") or {}
+        name, version = self._once(_text(package, "Name")), self._once(_version(package, ""))
+        fact = PackageFact(
+            name=name,
+            version=version,
+            source_name=self._once(_text(package, "SrcName")),
+            source_version=self._once(_version(package, "Src")),
+            kind="",
+            purl=_text(identifier, "PURL", MIDDLE),
+            os_release="",
+            path=self._once(_text(package, "FilePath", MIDDLE)),
+            layer_diff_id=self._once(_text(package.get("Layer") or {}, "DiffID")),
+        )
+        return fact, _text(identifier, "UID")
+
+    def _complete_packages(self, os_release: str) -> None:
+        self.read_packages.reverse()
+        while self.read_packages:
+            fact, uid = self.read_packages.pop()
+            if fact.os_release:
+                fact = replace(fact, os_release=os_release)
+            identity = fact.identity
+            self.packages[identity, fact.path, fact.layer_diff_id] = fact
+            self.by_uid[uid] = identity
+            self.by_name[fact.name, fact.version, fact.path] = identity
+
+    def _read_findings(self) -> None:
+        stream = JsonStream(self.path, self.alive)
+        for key in stream.keys():
+            if key != "Results":
+                stream.skip()
+                continue
+            for number in stream.items():
+                self._findings_of_result(stream, self.late_targets.get(number, ""))
+
+    def _findings_of_result(self, stream: JsonStream, target: str) -> None:
+        for key in stream.keys():
+            if key == "Target":
+                target = _text({key: stream.take(VALUE)}, key, MIDDLE)
+            elif key == "Vulnerabilities":
+                for _ in stream.items():
+                    if self._room("matches", len(self.matches), MAX_MATCHES):
+                        self._match(stream.take(_VULNERABILITY), target)
+                    else:
+                        stream.skip()
+            elif key == "Secrets" and self.secrets_available:
+                for _ in stream.items():
+                    if self._room("secrets", len(self.secrets), MAX_SECRETS):
+                        fact = _secret(stream.take(_SECRET), target)
+                        self.secrets[fact.layer_diff_id, fact.fingerprint] = fact
+                    else:
+                        stream.skip()
+            else:
+                stream.skip()
+
+    def _match(self, found: Json, target: str) -> None:
+        package_identity = self._package_of(found, target)
+        if package_identity is None:
+            self.truncated.add("matches")
+            return
+        match = match_fact(found, package_identity)
+        identifier = self._once(match.vulnerability)
+        self.vulnerabilities[identifier] = vulnerability_fact(found)
+        self.matches[package_identity, identifier, self._once(match.data_source)] = match
+
+    def _package_of(self, found: Json, target: str) -> str | None:
+        """Which package it is about; None when that may be one of those that were cut off."""
         uid = _text(found.get("PkgIdentifier") or {}, "UID")
-        path = _text(found, "PkgPath", MIDDLE)
-        key = (_text(found, "PkgName"), _text(found, "InstalledVersion"), path)
-        package = self.by_uid.get(uid) if uid else None
-        package = (
-            package or self.by_name.get(key) or self.by_name.get((*key[:2], _text(result, "Target", MIDDLE)))
-        )
-        if package is None:
+        key = (_text(found, "PkgName"), _text(found, "InstalledVersion"), _text(found, "PkgPath", MIDDLE))
+        identity = self.by_uid.get(uid) if uid else None
+        identity = identity or self.by_name.get(key) or self.by_name.get((*key[:2], target))
+        if identity is None and "packages" not in self.truncated:
             raise ValueError(f"{_text(found, 'VulnerabilityID')} names a package that is not listed")
-        return package
+        return identity
 
-    def _vulnerability(self, identifier: str, found: Json) -> VulnerabilityFact:
-        ratings = found.get("VendorSeverity") or {}
-        vendor = next((vendor for vendor in _VENDORS if vendor in ratings), None)
-        severity = _vendor_severity(ratings[vendor]) if vendor else Severity.parse(_text(found, "Severity"))
-        score, vector = _cvss(found.get("CVSS") or {})
-        return VulnerabilityFact(
-            identifier=identifier,
-            severity=severity,
-            title=_text(found, "Title", MIDDLE),
-            description=_text(found, "Description", LONG),
-            cvss_score=score,
-            cvss_vector=vector,
-            cwe_ids=tuple(_texts(found.get("CweIDs"), SHORT)),
-            references=tuple(_texts(found.get("References"), MIDDLE)),
-            primary_url=_text(found, "PrimaryURL", MIDDLE),
-            published_at=moment(found.get("PublishedDate")),
-            modified_at=moment(found.get("LastModifiedDate")),
-        )
+    def _once(self, text: str) -> str:
+        return self.texts.setdefault(text, text)
 
-    def _secrets(self, result: Json) -> None:
-        for found in result.get("Secrets") or [] if self.secrets_available else []:
-            if not self._room("secrets", len(self.secrets), MAX_SECRETS):
-                return
-            fact = _secret(found, _text(result, "Target", MIDDLE))
-            self.secrets[fact.layer_diff_id, fact.fingerprint] = fact
+
+def vulnerability_fact(found: Json) -> VulnerabilityFact:
+    """The flaw that one entry of `Vulnerabilities` names."""
+    ratings = found.get("VendorSeverity") or {}
+    vendor = next((vendor for vendor in _VENDORS if vendor in ratings), None)
+    severity = _vendor_severity(ratings[vendor]) if vendor else Severity.parse(_text(found, "Severity"))
+    score, vector = _cvss(found.get("CVSS") or {})
+    return VulnerabilityFact(
+        identifier=_text(found, "VulnerabilityID"),
+        severity=severity,
+        title=_text(found, "Title", MIDDLE),
+        description=_text(found, "Description", LONG),
+        cvss_score=score,
+        cvss_vector=vector,
+        cwe_ids=tuple(_texts(found.get("CweIDs"), SHORT)),
+        references=tuple(_texts(found.get("References"), MIDDLE)),
+        primary_url=_text(found, "PrimaryURL", MIDDLE),
+        published_at=moment(found.get("PublishedDate")),
+        modified_at=moment(found.get("LastModifiedDate")),
+    )
+
+
+def match_fact(found: Json, package_identity: str) -> MatchFact:
+    """What one entry of `Vulnerabilities` says of this package."""
+    return MatchFact(
+        package_identity=package_identity,
+        vulnerability=_text(found, "VulnerabilityID"),
+        data_source=_text(found.get("DataSource") or {}, "ID"),
+        fixed_version=_text(found, "FixedVersion", MIDDLE),
+        status=FixStatus.parse(_text(found, "Status")),
+        severity=Severity.parse(_text(found, "Severity")),
+    )
 
 
 def _secret(found: Json, target: str) -> SecretFact:
@@ -217,7 +344,7 @@ def _vendor_severity(number: object) -> Severity:
 
 def _cvss(ratings: Mapping[str, Json]) -> tuple[float | None, str]:
     vendors = [vendor for vendor in _VENDORS if vendor in ratings] + sorted(set(ratings) - set(_VENDORS))
-    for generation in ("V3", "V40", "V2"):
+    for generation in _GENERATIONS:
         for vendor in vendors:
             score = ratings[vendor].get(f"{generation}Score")
             if isinstance(score, int | float):
