@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Protocol
 
 from scanning.engines.clamav import Clamd, Session
-from scanning.engines.clamav_answers import not_seen
+from scanning.engines.clamav_answers import NAME as CLAMAV, not_seen
 from scanning.engines.clamav_configuration import FILE_BYTES, Check, Shortcoming, check
 from scanning.engines.malware import ContentVerdict, SignatureVersion
 from scanning.engines.protocol import EngineCancelled, EngineCrash
-from scanning.engines.yara import Yara
+from scanning.engines.yara import NAME as YARA, Yara
 
 # What is as long as this is read, what is longer is mapped.
 _READ_BYTES = 2**20
@@ -63,6 +63,10 @@ class Judge(Protocol):
     """One engine with its signatures."""
 
     @property
+    def name(self) -> str:
+        """The engine's name, as findings have it."""
+
+    @property
     def version(self) -> SignatureVersion:
         """What a verdict is kept for."""
 
@@ -83,6 +87,7 @@ class YaraJudge:
     """YARA: our own rules and the operators', in this process."""
 
     yara: Yara
+    name: str = YARA
     threads: int = 1
     limits_may_change: bool = False
 
@@ -109,6 +114,7 @@ class ClamdJudge:
 
     clamd: Clamd
     checked: Check
+    name: str = CLAMAV
     threads: int = 2
     limits_may_change: bool = True
 
