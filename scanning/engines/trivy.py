@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from scanning.engines import bolt, process
+from scanning.engines.mirror_login import Login, write_docker_configuration
 from scanning.engines.protocol import EngineCrash, EngineVersion, ScanReport
 from scanning.engines.trivy_cache import Analysis, learned, seed
 from scanning.engines.trivy_errors import download_failure, scan_failure
@@ -160,6 +161,7 @@ class Trivy:
         *,
         repository: str,
         login: Login | None = None,
+        login: Login | None = None,
         insecure: bool = False,
         timeout_seconds: float = 1_800,
         keep_going: Callable[[], bool] = lambda: True,
@@ -172,6 +174,8 @@ class Trivy:
             cache = directory / "cache"
             if login is not None:
                 _write_login(directory / "home" / ".docker", repository, login)
+            if login is not None:
+                write_docker_configuration(directory / "home", repository, login)
             arguments = (
                 "image", "--download-db-only", "--db-repository", repository, "--cache-dir", str(cache),
                 "--no-progress", "--disable-telemetry", "--skip-version-check", "--timeout",
