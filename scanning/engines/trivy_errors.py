@@ -67,7 +67,11 @@ _DOWNLOAD_CAUSES = (
         "the server does not answer",
         "Check the network and the proxy, or import a bundle instead.",
     ),
-    (("UNAUTHORIZED", "DENIED"), "the server refuses access", "Use a repository that may be read freely."),
+    (
+        ("UNAUTHORIZED", "DENIED", "401 Unauthorized", "403 Forbidden"),
+        "the server refuses access",
+        "Check TRIVY_DB_USERNAME and TRIVY_DB_PASSWORD, or use a repository that may be read freely.",
+    ),
     (
         ("MANIFEST_UNKNOWN", "NAME_UNKNOWN", "NOT_FOUND", "404"),
         "there is no database in that repository",

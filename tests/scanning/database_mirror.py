@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 
 from demo.blobs import BlobStore
-from demo.catalog import OCI_MANIFEST, Artifact, Catalog, Project, Repository, Tag
+from demo.catalog import OCI_MANIFEST, Account, Artifact, Catalog, Project, Repository, Tag
 
 
-def mirrored(store: BlobStore, bundle: Path) -> Catalog:
-    """A public repository `mirror/trivy-db` whose tag 2 is the database."""
+def mirrored(store: BlobStore, bundle: Path, reader: Account | None = None) -> Catalog:
+    """A repository `mirror/trivy-db` whose tag 2 is the database; public unless a reader is given."""
     layer = {
         "mediaType": "application/vnd.aquasec.trivy.db.layer.v1.tar+gzip",
         "digest": store.put(bundle.read_bytes()),
@@ -20,4 +20,5 @@ def mirrored(store: BlobStore, bundle: Path) -> Catalog:
     manifest = {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": config, "layers": [layer]}
     content = json.dumps(manifest).encode()
     artifact = Artifact(store.put(content), config_type, OCI_MANIFEST, len(content), tags=(Tag("2"),))
-    return Catalog(projects=(Project("mirror", (Repository("trivy-db", (artifact,)),), public=True),))
+    project = Project("mirror", (Repository("trivy-db", (artifact,)),), public=reader is None)
+    return Catalog(projects=(project,), accounts=(reader,) if reader else ())

@@ -3,10 +3,12 @@
 import io
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.utils import timezone
 from pytest_django import Settings
 
 from demo import tencent, tencent_samples
@@ -19,6 +21,7 @@ from licensing.models import Entitlement, EntitlementKind
 from repositories import sync
 from repositories.models import Registry, RegistryKind, Sync
 from scanning import installed, pipeline
+from scanning.engine_models import MatchRun
 from scanning.management.commands import demo
 from scanning.models import Scan
 from tcss.lifecycle import State
@@ -36,6 +39,7 @@ def test_without_a_database_show_says_how_to_get_one(data_dir: Path) -> None:
         run("vulnerability_db", "show")
 
 
+@pytest.mark.django_db
 def test_a_bundle_is_imported_and_shown_with_its_age(data_dir: Path, tmp_path: Path) -> None:
     write_bundle(tmp_path / "db.tar.gz")
     assert "db.tar.gz, schema 2" in run("vulnerability_db", "import", tmp_path / "db.tar.gz")
@@ -44,9 +48,10 @@ def test_a_bundle_is_imported_and_shown_with_its_age(data_dir: Path, tmp_path: P
     assert str(installed.vulnerability_database().directory()) in shown
 
 
+@pytest.mark.django_db
 def test_an_old_database_is_called_old(data_dir: Path, database: object, settings: Settings) -> None:
     settings.DATABASE_STALE_DAYS = 0
-    assert "older than 0 days" in run("vulnerability_db", "show")
+    assert "0 days old or older" in run("vulnerability_db", "show")
 
 
 @pytest.mark.parametrize("content", [b"", b"not an archive"])
@@ -68,6 +73,52 @@ def test_a_file_that_is_not_there_is_named(data_dir: Path, tmp_path: Path) -> No
 def test_a_download_that_fails_says_why(data_dir: Path) -> None:
     with pytest.raises(CommandError, match=r"ENG_DB: .*does not answer"):
         run("vulnerability_db", "download", "--repository", "127.0.0.1:9/none:2")
+
+
+@pytest.mark.django_db
+def test_a_host_with_an_older_database_than_another_says_so(data_dir: Path, database: object) -> None:
+    assert "Another host" not in run("vulnerability_db", "show")
+    newer = timezone.now() + timedelta(days=300)
+    MatchRun.objects.create(
+        database_version="next",
+        database_updated_at=newer,
+        state=State.SUCCEEDED,
+    )
+    assert "Another host has scanned with a newer one" in run("vulnerability_db", "show")
+
+
+@pytest.mark.django_db
+def test_the_version_before_is_shown_and_gone_back_to(data_dir: Path, tmp_path: Path) -> None:
+    for name in ("first.tar.gz", "second.tar.gz"):
+        write_bundle(tmp_path / name)
+        run("vulnerability_db", "import", tmp_path / name)
+    assert "The version before (rollback): first.tar.gz" in run("vulnerability_db", "show")
+    assert "first.tar.gz" in run("vulnerability_db", "rollback")
+    assert "Vulnerability database: first.tar.gz" in run("vulnerability_db", "show")
+
+
+def test_without_a_version_before_going_back_says_so(data_dir: Path) -> None:
+    with pytest.raises(CommandError, match="ENG_DB: There is no earlier database"):
+        run("vulnerability_db", "rollback")
+
+
+def test_what_is_exported_is_a_file_that_import_takes(
+    data_dir: Path, database: object, tmp_path: Path, settings: Settings
+) -> None:
+    assert "Written:" in run("vulnerability_db", "export", tmp_path / "out.tar.gz")
+    assert "Written:" in run("vulnerability_db", "mirror", tmp_path / "mirror.tar")
+    settings.DATA_DIR = tmp_path / "other"
+    assert "out.tar.gz, schema 2" in run("vulnerability_db", "import", tmp_path / "out.tar.gz")
+
+
+def test_nothing_is_exported_where_there_is_none_or_where_it_cannot_be_written(
+    data_dir: Path, tmp_path: Path, database: object, settings: Settings
+) -> None:
+    with pytest.raises(CommandError, match="could not be written"):
+        run("vulnerability_db", "export", tmp_path / "nowhere" / "out.tar.gz")
+    settings.DATA_DIR = tmp_path / "other"
+    with pytest.raises(CommandError, match="ENG_DB"):
+        run("vulnerability_db", "export", tmp_path / "out.tar.gz")
 
 
 class _Workers:

@@ -11,6 +11,8 @@ from demo.blobs import BlobStore
 from demo.server import DemoServer, running
 from demo.vulnerability_db import write_bundle
 from scanning import database_updates, installed
+from scanning.engine_models import MatchRun
+from tcss.lifecycle import State
 from tests.scanning.database_mirror import mirrored
 
 NOWHERE = "127.0.0.1:9/mirror/trivy-db:2"
@@ -87,3 +89,32 @@ def test_an_installation_that_is_told_not_to_asks_nobody(mirror: DemoServer, set
     assert database_updates.refresh() is None
     assert not mirror.requests
     assert installed.vulnerability_database().current() is None
+
+
+def test_after_going_back_none_is_downloaded_by_itself_for_a_day(mirror: DemoServer) -> None:
+    database_updates.refresh()
+    database_updates.refresh(timezone.now() + timedelta(days=30))
+    went_back = timezone.now() + timedelta(days=60)
+    database_updates.roll_back(went_back)
+    before = downloads(mirror)
+    assert database_updates.refresh(went_back + timedelta(hours=23)) is None
+    assert downloads(mirror) == before
+    assert database_updates.refresh(went_back + timedelta(hours=25)) is not None
+
+
+def test_the_account_of_a_private_mirror_comes_from_the_settings(settings: Settings) -> None:
+    assert database_updates.login() is None
+    settings.TRIVY_DB_USERNAME, settings.TRIVY_DB_PASSWORD = "reader", "secret"
+    login = database_updates.login()
+    assert login is not None
+    assert (login.username, login.password) == ("reader", "secret")
+
+
+@pytest.mark.django_db
+def test_the_newest_database_any_host_has_used_is_known(settings: Settings) -> None:
+    assert database_updates.newest_known() is None
+    now = timezone.now()
+    for days in (3, 1, 2):
+        made = now - timedelta(days=days)
+        MatchRun.objects.create(database_version=f"{days}", database_updated_at=made, state=State.SUCCEEDED)
+    assert database_updates.newest_known() == now - timedelta(days=1)
