@@ -14,9 +14,12 @@ def insert_scans(image_pks: Collection[int], priority: int, part: Part) -> None:
         # In the order of their keys: two that insert the same rows then wait instead of locking each other.
         cursor.execute(
             """
-            INSERT INTO scanning_scan (image_id, part, priority, state, step, progress, attempt, fence,
-                cancel_requested, error_code, error_reason, error_remedy)
-            SELECT image, %s, %s, %s, %s, 0, 0, 0, FALSE, '', '', '' FROM unnest(%s::bigint[]) AS image
+            INSERT INTO scanning_scan (image_id, registry_id, part, priority, state, step, progress, attempt,
+                fence, cancel_requested, error_code, error_reason, error_remedy)
+            SELECT image, (
+                    SELECT registry_id FROM repositories_tag
+                    WHERE image_id = image AND removed_at IS NULL ORDER BY pushed_at DESC, id DESC LIMIT 1
+                ), %s, %s, %s, %s, 0, 0, 0, FALSE, '', '', '' FROM unnest(%s::bigint[]) AS image
             ORDER BY image
             ON CONFLICT DO NOTHING
             """,

@@ -87,6 +87,14 @@ class Scan(LifecycleModel):
     """One run on one image ID; at most one of an image waits or runs."""
 
     image = models.ForeignKey(Image, models.CASCADE, related_name="scans")
+    registry = models.ForeignKey(
+        "repositories.Registry",
+        models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="+",
+        help_text="That of the image's newest tag when it was asked for; registries take turns.",
+    )
     part = models.CharField(max_length=8, choices=Part.choices, default=Part.CONTENT, db_default=Part.CONTENT)
     step = models.CharField(max_length=8, choices=ScanStep.choices, default=ScanStep.WAITING)
     progress = models.PositiveSmallIntegerField(default=0, help_text="Percent.")
@@ -109,6 +117,16 @@ class Scan(LifecycleModel):
             models.Index(fields=["image", "-id"], name="scan_by_image"),
             models.Index(
                 fields=["priority", "id"], condition=models.Q(state=State.QUEUED), name="scan_queue"
+            ),
+            models.Index(
+                fields=["part", "registry", "priority", "id"],
+                condition=models.Q(state=State.QUEUED, available_at=None),
+                name="scan_turns",
+            ),
+            models.Index(
+                fields=["part", "registry", "available_at"],
+                condition=models.Q(state=State.QUEUED, available_at__isnull=False),
+                name="scan_turns_at_a_time",
             ),
             models.Index(fields=["lease_until"], condition=models.Q(state=State.RUNNING), name="scan_leases"),
         ]

@@ -7,7 +7,7 @@ import errno
 import logging
 import re
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
@@ -17,12 +17,20 @@ from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection, transaction
 from django.db.models.functions import Now
 
-from images.models import Image, Layer
+from images.models import Image
 from repositories.registries.failures import RegistryError, TryLaterError
 from scanning import installed, malware
 from scanning.contents import ContentError, NoRoomError
 from scanning.engines.protocol import EngineCancelled, EngineError
-from scanning.examination import Examined, Verdict, examine, verdicts
+from scanning.examination import (
+    Examined,
+    Verdict,
+    examine,
+    note_inventory,
+    stored_analyses,
+    unchanged,
+    verdicts,
+)
 from scanning.failpoints import failpoint
 from scanning.ingest import ingest
 from scanning.malware import MalwareOutcome
@@ -48,6 +56,7 @@ from scanning.pulling import MustWaitError, pull
 from scanning.pulse import Heartbeat, ScanTimeoutError
 from scanning.services import ring_next
 from scanning.summaries import refresh_summaries
+from scanning.turns import next_in_line
 from scanning.waiting import put_back, put_off
 from tcss.lifecycle import (
     MAX_ATTEMPTS,
@@ -72,11 +81,22 @@ _UNEXPECTED = Failure(
 )
 
 
+def answer(part: Part) -> None:
+    """A bell rang: take the scan whose turn it is, whichever the bell was for."""
+    while (scan_pk := next_in_line(part)) is not None:
+        scan = Scan.objects.claim(scan_pk)
+        # Another worker may have been quicker.
+        if scan is not None:
+            _do(scan)
+            return
+    log.info("A bell rang and nothing waits", extra={"part": part})
+
+
 def run(scan_pk: int) -> None:
     """Claim a scan and bring its part to an end; one that is gone, ended or somebody else's is left alone."""
     scan = Scan.objects.claim(scan_pk)
     if scan is None:
-        log.info("A bell rang for a scan that is not there to take", extra={"scan": scan_pk})
+        log.info("A scan is not there to take", extra={"scan": scan_pk})
         return
     _do(scan)
 
@@ -110,11 +130,16 @@ def _do(scan: Scan) -> None:
 
 
 def _look(scan: Scan, work: Path, heartbeat: Heartbeat) -> _Write:
-    pulled = pull(scan.image, work / "layers", installed.blob_store(), heartbeat)
+    kept = unchanged(scan.image)
+    if kept is not None:
+        log.info("Nothing has changed since an image was scanned: no engine runs", extra={"scan": scan.pk})
+        return partial(_write_kept, kept)
+    stored = stored_analyses(scan.image)
+    pulled = pull(scan.image, work / "layers", installed.blob_store(), heartbeat, known=stored.keys())
     heartbeat.advance(ScanStep.ANALYSE, 70)
     failpoint("pulled")
     try:
-        examined = examine(pulled, work, heartbeat)
+        examined = examine(pulled, stored, work, heartbeat)
     except EngineCancelled:
         heartbeat.check()
         raise
@@ -163,12 +188,18 @@ def _write_content(scan: Scan, examined: Examined, categories: Sequence[ScanCate
             vulnerabilities=Category.VULNERABILITIES in good,
             secrets=Category.SENSITIVE in good,
         )
-        _write_layer_sizes(examined.layer_sizes)
+        note_inventory(scan.image_id, examined)
+    _write_kept(ends, categories)
+    return touched
+
+
+def _write_kept(ends: Mapping[Category, Verdict], categories: Sequence[ScanCategory]) -> set[int]:
+    """The ends alone: the facts are what they were."""
     for row in categories:
         end = ends[Category(row.category)]
         row.engine, row.engine_version = end.engine.name, end.engine.version
         _write_end(row, end)
-    return touched
+    return set()
 
 
 def _write_malware(outcome: MalwareOutcome, categories: Sequence[ScanCategory]) -> set[int]:
@@ -198,12 +229,6 @@ def _write_counts(scan: Scan, categories: Sequence[ScanCategory]) -> None:
     for row in categories:
         if row.state in GOOD_CATEGORY_STATES:
             ScanCategory.objects.filter(pk=row.pk).update(finding_count=counts[Category(row.category)])
-
-
-def _write_layer_sizes(sizes: dict[str, int]) -> None:
-    for layer in Layer.objects.filter(diff_id__in=sizes, size=0):
-        layer.size = sizes[layer.diff_id]
-        layer.save(update_fields=["size"])
 
 
 def _end_cancelled(scan: Scan) -> None:

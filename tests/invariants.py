@@ -56,8 +56,9 @@ def assert_every_scan_ended_once() -> None:
         assert CategoryState.WAITING not in states
         if scan.state == State.SUCCEEDED:
             assert states & set(GOOD_CATEGORY_STATES)
-        else:
+        elif scan.state == State.FAILED:
             assert not states & set(GOOD_CATEGORY_STATES)
+        # A cancelled scan keeps what its first part had found by then.
 
 
 def assert_attempts_are_bounded() -> None:

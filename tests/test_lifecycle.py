@@ -76,6 +76,30 @@ def test_a_passing_error_gives_the_row_back_until_its_attempts_are_used():
     assert scan.finished_at is not None
 
 
+def test_a_row_handed_over_to_the_next_part_of_its_work_begins_with_no_attempt_used():
+    scan = queued_scan()
+    for _ in range(2):
+        claimed = Scan.objects.claim(scan.pk)
+        Scan.objects.give_back(scan.pk, fence=claimed.fence, failure=WORKER_LOST)
+    claimed = Scan.objects.claim(scan.pk)
+    assert Scan.objects.hand_over(scan.pk, fence=claimed.fence, progress=70)
+    scan.refresh_from_db()
+    assert (scan.state, scan.attempt, scan.fence, scan.progress) == (State.QUEUED, 0, 3, 70)
+    assert (scan.failure, scan.lease_until, scan.available_at) == (None, None, None)
+    assert Scan.objects.claim(scan.pk).attempt == 1
+    assert not Scan.objects.end(scan.pk, fence=claimed.fence, state=State.SUCCEEDED)
+
+
+def test_a_row_that_is_to_stop_or_is_no_longer_ours_is_not_handed_over():
+    scan = queued_scan()
+    assert not Scan.objects.hand_over(scan.pk, fence=0)
+    claimed = Scan.objects.claim(scan.pk)
+    assert not Scan.objects.hand_over(scan.pk, fence=claimed.fence - 1)
+    Scan.objects.filter(pk=scan.pk).update(cancel_requested=True)
+    assert not Scan.objects.hand_over(scan.pk, fence=claimed.fence)
+    assert Scan.objects.get(pk=scan.pk).state == State.RUNNING
+
+
 def test_the_holder_learns_of_cancellation_at_its_next_heartbeat():
     scan = queued_scan()
     claimed = Scan.objects.claim(scan.pk)
@@ -155,6 +179,12 @@ class JobLife(RuleBasedStateMachine):
             assert fence == self.newest_fence
         elif Scan.objects.get(pk=self.scan.pk).state == State.FAILED:
             self.end = self.end or State.FAILED
+
+    @rule(fence=fences)
+    def hand_over(self, fence):
+        if Scan.objects.hand_over(self.scan.pk, fence=fence):
+            assert fence == self.newest_fence
+            assert self.end is None
 
     @rule()
     def die(self):
