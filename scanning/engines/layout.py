@@ -14,20 +14,22 @@ RUNTIME_TEXTS = ("User", "WorkingDir")
 RUNTIME_LISTS = ("Env", "Entrypoint", "Cmd", "OnBuild")
 
 
-def write_layout(directory: Path, config: bytes, layers: Sequence[tuple[str, Path]]) -> None:
+def write_layout(directory: Path, config: bytes, layers: Sequence[tuple[str, Path | None]]) -> None:
     """Make `directory` an image layout of the verified layers (diff ID, uncompressed tar), base first.
 
-    The layers are linked, not copied. Of the config only what engines look at is taken, and only where it
-    has the right type: a strange config must not keep good layers from being scanned. Raises OSError.
+    Without a tar a layer is only named. The tars are linked, not copied. Of the config only what engines
+    look at is taken, and only where it has the right type: a strange config must not keep good layers from
+    being scanned. Raises OSError.
     """
     blobs = directory / "blobs" / "sha256"
     blobs.mkdir(parents=True)
     descriptors = []
     for diff_id, archive in layers:
         target = blobs / diff_id.removeprefix("sha256:")
-        if not target.exists():
+        if archive is not None and not target.exists():
             _link(archive, target)
-        descriptors.append({"mediaType": LAYER_TYPE, "digest": diff_id, "size": archive.stat().st_size})
+        size = 0 if archive is None else archive.stat().st_size
+        descriptors.append({"mediaType": LAYER_TYPE, "digest": diff_id, "size": size})
     neutral = _neutral_config(config, [diff_id for diff_id, _ in layers])
     manifest = {
         "schemaVersion": 2,
