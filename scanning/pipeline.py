@@ -56,6 +56,7 @@ from scanning.pulling import MustWaitError, pull
 from scanning.pulse import Heartbeat, ScanTimeoutError
 from scanning.services import ring_next
 from scanning.summaries import refresh_summaries
+from scanning.turns import next_in_line
 from scanning.waiting import put_back, put_off
 from tcss.lifecycle import (
     MAX_ATTEMPTS,
@@ -80,11 +81,22 @@ _UNEXPECTED = Failure(
 )
 
 
+def answer(part: Part) -> None:
+    """A bell rang: take the scan whose turn it is, whichever the bell was for."""
+    while (scan_pk := next_in_line(part)) is not None:
+        scan = Scan.objects.claim(scan_pk)
+        # Another worker may have been quicker.
+        if scan is not None:
+            _do(scan)
+            return
+    log.info("A bell rang and nothing waits", extra={"part": part})
+
+
 def run(scan_pk: int) -> None:
     """Claim a scan and bring its part to an end; one that is gone, ended or somebody else's is left alone."""
     scan = Scan.objects.claim(scan_pk)
     if scan is None:
-        log.info("A bell rang for a scan that is not there to take", extra={"scan": scan_pk})
+        log.info("A scan is not there to take", extra={"scan": scan_pk})
         return
     _do(scan)
 
