@@ -147,7 +147,7 @@ class _Reader:
     def _read_packages(self) -> None:
         stream = JsonStream(self.path, self.alive)
         version = None
-        for key in stream.keys():
+        for key in stream.fields():
             if key == "SchemaVersion":
                 version = stream.take(VALUE)
             elif key == "Metadata":
@@ -163,7 +163,7 @@ class _Reader:
     def _packages_of_result(self, stream: JsonStream, number: int) -> None:
         head: dict[str, Any] = {}
         begins = len(self.read_packages)
-        for key in stream.keys():
+        for key in stream.fields():
             if key == "Packages":
                 for _ in stream.items():
                     if self._room("packages", len(self.read_packages), MAX_PACKAGES):
@@ -216,7 +216,7 @@ class _Reader:
 
     def _read_findings(self) -> None:
         stream = JsonStream(self.path, self.alive)
-        for key in stream.keys():
+        for key in stream.fields():
             if key != "Results":
                 stream.skip()
                 continue
@@ -224,7 +224,7 @@ class _Reader:
                 self._findings_of_result(stream, self.late_targets.get(number, ""))
 
     def _findings_of_result(self, stream: JsonStream, target: str) -> None:
-        for key in stream.keys():
+        for key in stream.fields():
             if key == "Target":
                 target = _text({key: stream.take(VALUE)}, key, MIDDLE)
             elif key == "Vulnerabilities":
