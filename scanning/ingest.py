@@ -12,16 +12,10 @@ from typing import TypeVar
 from django.db import connection, transaction
 
 from images.models import Image, Layer
-from scanning.cleaning import match_row, package_row, secret_row, vulnerability_row
+from scanning.cleaning import package_row, secret_row
 from scanning.engines.protocol import PackageFact, ScanReport
-from scanning.models import (
-    Inventory,
-    InventoryPackage,
-    Match,
-    Package,
-    SecretFinding,
-    Vulnerability,
-)
+from scanning.match_facts import images_with_packages, write_matches, write_vulnerabilities
+from scanning.models import Inventory, InventoryPackage, Package, SecretFinding
 from tcss.text import clean_text
 
 # Key of the advisory lock, an arbitrary number of this console's own.
@@ -29,22 +23,7 @@ _FACTS = 0x7C55_0002
 _BATCH = 1000
 _PATH_LENGTH = 1024
 
-_VULNERABILITY_FIELDS = (
-    "title",
-    "description",
-    "severity",
-    "cvss_score",
-    "cvss_vector",
-    "cwe_ids",
-    "references",
-    "primary_url",
-    "published_at",
-    "modified_at",
-)
-_MATCH_FIELDS = ("fixed_version", "status", "severity")
-
 _Item = TypeVar("_Item")
-_Fact = TypeVar("_Fact", Vulnerability, Match)
 
 
 def lock_facts() -> None:
@@ -66,8 +45,8 @@ def ingest(image: Image, report: ScanReport, *, vulnerabilities: bool, secrets: 
     packages = _write_packages(report.packages)
     touched = {image.pk} if _write_inventories(image, report.packages, packages, layers) else set()
     if vulnerabilities:
-        changed = _write_matches(report, packages)
-        touched |= _images_with_packages(changed)
+        write_vulnerabilities(report.vulnerabilities)
+        touched |= images_with_packages(write_matches(report.matches, packages).packages)
     if secrets:
         touched |= _write_secrets(image, report, layers)
     _write_system(image, report)
@@ -131,52 +110,6 @@ def _content_hash(layer: str, entries: Iterable[tuple[str, str]]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _write_matches(report: ScanReport, packages: dict[str, int]) -> set[int]:
-    """Make the matches of the report's packages those of the report; the packages whose matches changed."""
-    flaws = _write_vulnerabilities(report)
-    wanted = {}
-    for fact in report.matches:
-        row = match_row(fact)
-        row.package_id = packages[fact.package_identity]
-        row.vulnerability_id = flaws[clean_text(fact.vulnerability, 128)]
-        wanted[row.package_id, row.vulnerability_id, row.data_source] = row
-    stored = {
-        (row.package_id, row.vulnerability_id, row.data_source): row
-        for some in _batches(sorted(packages.values()))
-        for row in Match.objects.filter(package__in=some)
-    }
-    new = [row for key, row in wanted.items() if key not in stored]
-    gone = [row for key, row in stored.items() if key not in wanted]
-    changed = [row for key, row in stored.items() if key in wanted and _take(row, wanted[key], _MATCH_FIELDS)]
-    Match.objects.bulk_create(new, batch_size=_BATCH)
-    Match.objects.bulk_update(changed, _MATCH_FIELDS, batch_size=_BATCH)
-    Match.objects.filter(pk__in=[row.pk for row in gone]).delete()
-    return {row.package_id for row in (*new, *gone, *changed)}
-
-
-def _write_vulnerabilities(report: ScanReport) -> dict[str, int]:
-    """Identifier -> key of every vulnerability the report's matches name."""
-    wanted = {row.identifier: row for row in map(vulnerability_row, report.vulnerabilities)}
-    stored = {
-        row.identifier: row
-        for some in _batches(sorted(wanted))
-        for row in Vulnerability.objects.filter(identifier__in=some)
-    }
-    changed = [row for name, row in sorted(stored.items()) if _take(row, wanted[name], _VULNERABILITY_FIELDS)]
-    Vulnerability.objects.bulk_update(changed, _VULNERABILITY_FIELDS, batch_size=_BATCH)
-    new = [row for name, row in sorted(wanted.items()) if name not in stored]
-    made = Vulnerability.objects.bulk_create(new, batch_size=_BATCH)
-    return {row.identifier: row.pk for row in (*stored.values(), *made)}
-
-
-def _take(stored: _Fact, wanted: _Fact, fields: Sequence[str]) -> bool:
-    """Set the fields that differ; whether any did."""
-    differing = [name for name in fields if getattr(stored, name) != getattr(wanted, name)]
-    for name in differing:
-        setattr(stored, name, getattr(wanted, name))
-    return bool(differing)
-
-
 def _write_secrets(image: Image, report: ScanReport, layers: dict[str, int]) -> set[int]:
     """Make the sensitive data of the image and its layers those of the report; the images that hold it."""
     wanted = {}
@@ -212,14 +145,6 @@ def _write_system(image: Image, report: ScanReport) -> None:
     row = Image.objects.filter(pk=image.pk)
     if not row.filter(**found).exists():
         row.update(**found)
-
-
-def _images_with_packages(package_pks: Collection[int]) -> set[int]:
-    images: set[int] = set()
-    for some in _batches(sorted(package_pks)):
-        holders = Inventory.images.through.objects.filter(inventory__entries__package__in=some)
-        images.update(holders.values_list("image_id", flat=True).distinct())
-    return images
 
 
 def _batches(items: Sequence[_Item]) -> Iterator[Sequence[_Item]]:
