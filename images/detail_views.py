@@ -15,13 +15,14 @@ from scanning.findings import (
     category_results,
     has_result,
     history_of,
+    malware_of,
     packages_of,
     secret_types_of,
     secrets_of,
     vulnerabilities_of,
 )
 from scanning.models import Category
-from scanning.rows import Page, SecretFilter, VulnerabilityFilter
+from scanning.rows import MalwareFilter, Page, SecretFilter, VulnerabilityFilter
 from tcss.access import permission_needed
 from tcss.http import Request, render_page
 
@@ -83,11 +84,13 @@ def vulnerabilities(request: Request, tag_pk: int) -> HttpResponse:
 @require_safe
 @permission_needed("images.view_image")
 def malware(request: Request, tag_pk: int) -> HttpResponse:
-    """Viruses and trojans."""
-    row = _row(tag_pk)
+    """Viruses and trojans, with the engines that looked for them."""
+    row, form = _row(tag_pk), FindingForm(request.GET)
     image = row.tag.image
-    context: dict[str, Any] = {"tab": "malware"}
+    context: dict[str, Any] = {"tab": "malware", "form": form}
     if image:
+        filters = MalwareFilter(form.severities, form.asked("q"))
+        context |= _findings(request, image, Category.MALWARE, malware_of(image, filters, offset=form.start))
         context["result"] = category_results(image)[Category.MALWARE]
     return _render(request, row, context)
 

@@ -19,7 +19,7 @@ from tcss.access import permission_needed
 from tcss.http import Request, page_shown, render_page, see_other
 
 # What a scan started from a row looks for.
-CATEGORIES = (Category.VULNERABILITIES, Category.SENSITIVE)
+CATEGORIES = tuple(Category)
 _MAX_LIVE_ROWS = 100
 
 

@@ -8,10 +8,12 @@ from django.db.models import Count, F, Max, Q, QuerySet, Value
 
 from images.models import CategoryStatus, Image, ImageLayer, Severity
 from scanning.advice import fix_advice
+from scanning.engines.malware import MalwareKind
 from scanning.models import (
     GOOD_CATEGORY_STATES,
     Category,
     InventoryPackage,
+    MalwareFinding,
     Match,
     ScanCategory,
     SecretFinding,
@@ -20,6 +22,8 @@ from scanning.rows import (
     PAGE_SIZE,
     CategoryResult,
     HistoryRow,
+    MalwareFilter,
+    MalwareRow,
     PackageRow,
     Page,
     Place,
@@ -36,6 +40,7 @@ _LONGEST_SEARCH = 255
 _Row = TypeVar("_Row")
 _EVERY_VULNERABILITY = VulnerabilityFilter()
 _EVERY_SECRET = SecretFilter()
+_EVERY_MALWARE = MalwareFilter()
 
 
 def has_result(image: Image, category: Category) -> bool:
@@ -118,6 +123,30 @@ def secret_types_of(image: Image) -> tuple[str, ...]:
     """The types of sensitive data there are in the image, for its filter; one query."""
     types = _secrets(image).order_by("rule_id").values_list("rule_id", flat=True).distinct()
     return tuple(types[:MAX_PAGE_SIZE])
+
+
+def malware_of(
+    image: Image,
+    filters: MalwareFilter = _EVERY_MALWARE,
+    *,
+    offset: int = 0,
+    limit: int = PAGE_SIZE,
+) -> Page[MalwareRow]:
+    """A page of the image's viruses and trojans, the worst first; at most four queries."""
+    if not has_result(image, Category.MALWARE):
+        return Page((), 0)
+    found = MalwareFinding.objects.filter(layer__in=ImageLayer.objects.filter(image=image).values("layer"))
+    if filters.severities:
+        found = found.filter(severity__in=filters.severities)
+    if path := _words(filters.path):
+        found = found.filter(path__icontains=path)
+    layers = _layers(image)
+    return _page(
+        found.order_by("-severity", "path", "engine", "signature", "pk"),
+        offset,
+        limit,
+        lambda finding: _malware_row(finding, layers[finding.layer_id]),
+    )
 
 
 def packages_of(image: Image, text: str = "", *, offset: int = 0, limit: int = PAGE_SIZE) -> Page[PackageRow]:
@@ -256,6 +285,28 @@ def _secret_row(finding: SecretFinding, layer: Place) -> SecretRow:
         masked_match=finding.masked_match,
         layer=layer,
         first_seen_at=finding.first_seen_at,
+    )
+
+
+def _malware_row(finding: MalwareFinding, layer: Place) -> MalwareRow:
+    known = finding.kind in {each.value for each in MalwareKind}
+    kind = MalwareKind(finding.kind) if known else MalwareKind.MALWARE
+    return MalwareRow(
+        key=str(finding.pk),
+        signature=finding.signature,
+        engine=finding.engine,
+        kind=kind.label,
+        suggestion=kind.suggestion,
+        description=finding.description,
+        severity=Severity(finding.severity),
+        path=finding.path,
+        size=finding.size,
+        file_type=finding.file_type,
+        md5=finding.md5,
+        sha256=finding.sha256,
+        layer=layer,
+        first_seen_at=finding.first_seen_at,
+        last_seen_at=finding.last_seen_at,
     )
 
 

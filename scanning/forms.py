@@ -12,8 +12,6 @@ from scanning.models import Category
 from scanning.services import Requestable, preview, scannable_images
 
 ALL, SPECIFIED = "all", "specified"
-# The risk categories a quick scan offers.
-QUICK_CATEGORIES = (Category.VULNERABILITIES, Category.SENSITIVE)
 MAX_LISTED = 100
 
 
@@ -22,7 +20,7 @@ class ScanForm(forms.Form):
 
     category = forms.MultipleChoiceField(
         label="Risk category",
-        choices=[(category.value, category.label) for category in QUICK_CATEGORIES],
+        choices=[(category.value, category.label) for category in Category],
         widget=forms.CheckboxSelectMultiple,
         error_messages={"required": "Select at least one risk category."},
     )
@@ -57,10 +55,10 @@ class Choice:
 
 
 def read_choice(data: QueryDict) -> Choice:
-    """Parse the form's data, whole or not; nothing sent means both categories of all images."""
+    """Parse the form's data, whole or not; nothing sent means all categories of all images."""
     if not data:
         data = QueryDict(mutable=True)
-        data.setlist("category", [category.value for category in QUICK_CATEGORIES])
+        data.setlist("category", [category.value for category in Category])
         data["images"] = ALL
     form = ScanForm(data)
     form.is_valid()

@@ -68,6 +68,14 @@ class SecretFilter:
 
 
 @dataclass(frozen=True, slots=True)
+class MalwareFilter:
+    """What part of the viruses and trojans to show: by severity, or words of the file's path."""
+
+    severities: frozenset[int] = frozenset()
+    path: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class VulnerabilityRow:
     """One vulnerability of one package at one place of the image."""
 
@@ -115,6 +123,32 @@ class SecretRow:
     def in_configuration(self) -> bool:
         """Whether it is in the image's configuration, such as an ENV line, and in no file."""
         return not self.layer.diff_id
+
+
+@dataclass(frozen=True, slots=True)
+class MalwareRow:
+    """One file that an engine for viruses and trojans recognised."""
+
+    key: str
+    signature: str
+    engine: str
+    kind: str
+    suggestion: str
+    description: str
+    severity: Severity
+    path: str
+    size: int
+    file_type: str
+    md5: str
+    sha256: str
+    layer: Place
+    first_seen_at: datetime
+    last_seen_at: datetime
+
+    @property
+    def file_name(self) -> str:
+        """The last part of the path."""
+        return self.path.rpartition("/")[2]
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from scanning.models import (
     CategoryState,
     Inventory,
     InventoryPackage,
+    MalwareFinding,
     Match,
     Package,
     Scan,
@@ -164,6 +165,66 @@ def test_sensitive_data_is_filtered_by_severity_name_and_type(viewer: Client, ta
         assert set(re.findall(r"<b><bdi>([\w-]+)", body)) == shown, query
 
 
+def _infected(image: Image, **columns: object) -> None:
+    ended(
+        image, Category.MALWARE, CategoryState.SUCCEEDED,
+        engine="yara + clamav", engine_version="4.5.4 + 1.4.6", database_version="abcdef + 27800", **columns,
+    )  # fmt: skip
+    layer = image.image_layers.get().layer
+    for number, (path, kind, severity) in enumerate(
+        [("opt/e.com", "test_file", Severity.LOW), (f"srv/{HOSTILE}", "web_shell", Severity.CRITICAL)]
+    ):
+        MalwareFinding.objects.create(
+            layer=layer, fingerprint=str(number) * 64, engine="yara", signature=f"Rule{number} {HOSTILE}",
+            kind=kind, severity=severity, path=path, size=68, md5="a" * 32, sha256="b" * 64,
+            file_type="Text", description=HOSTILE,
+        )  # fmt: skip
+    image.malware_status = CategoryStatus.SCANNED
+    image.save()
+
+
+def test_a_virus_tells_file_engine_hashes_layer_and_what_to_do(viewer: Client, tag: Tag) -> None:
+    assert tag.image
+    _infected(tag.image)
+    page = text(viewer.get(f"/images/{tag.pk}/malware/"))
+    for shown in (
+        "yara + clamav 4.5.4 + 1.4.6", "abcdef + 27800", "opt/e.com", "Web shell", "a" * 32, "b" * 64,
+        "web server&#x27;s log", "made to try out virus scanners", "First seen", "<dt>Layer</dt>", "68 bytes",
+    ):  # fmt: skip
+        assert shown in page, shown
+    assert page.index("Rule1") < page.index("Rule0")
+    assert "<script>alert" not in page
+    assert "No malware engine has looked" not in page
+
+
+def test_viruses_are_filtered_by_severity_and_file_name(viewer: Client, tag: Tag) -> None:
+    assert tag.image
+    _infected(tag.image)
+    for query, shown in [
+        ("severity=low", {"Rule0"}),
+        ("q=E.COM", {"Rule0"}),
+        ("q=srv", {"Rule1"}),
+        ("q=nowhere", set()),
+        ("severity=nonsense", {"Rule0", "Rule1"}),
+    ]:
+        body = viewer.get(f"/images/{tag.pk}/malware/?{query}").content.decode()
+        assert set(re.findall(r"<b><bdi>(Rule\d)", body)) == shown, query
+
+
+def test_an_image_that_was_not_fully_looked_at_is_not_called_clean(viewer: Client, tag: Tag) -> None:
+    assert tag.image
+    ended(
+        tag.image, Category.MALWARE, CategoryState.PARTIAL, engine="yara", error_code="ENG_CRASH",
+        error_reason="clamd is gone.", error_remedy="Start clamd.",
+    )  # fmt: skip
+    Image.objects.filter(pk=tag.image.pk).update(malware_status=CategoryStatus.PARTIAL)
+    page = text(viewer.get(f"/images/{tag.pk}/malware/"))
+    assert "clamd is gone." in page
+    assert "Start clamd." in page
+    assert "Not fully scanned" in page
+    assert "Nothing found" not in page
+
+
 def test_nothing_found_and_not_looked_are_told_apart(viewer: Client) -> None:
     where = shelf.registry()
     fresh = shelf.image("fresh", is_licensed=True)
@@ -179,6 +240,9 @@ def test_nothing_found_and_not_looked_are_told_apart(viewer: Client) -> None:
     assert "distribution was not recognised" in text(viewer.get(f"/images/{tags[strange]}/vulnerabilities/"))
     assert "found no sensitive data" in text(viewer.get(f"/images/{tags[clean]}/sensitive/"))
     assert "No malware engine has looked" in text(viewer.get(f"/images/{tags[clean]}/malware/"))
+    ended(clean, Category.MALWARE, CategoryState.SUCCEEDED, engine="yara")
+    Image.objects.filter(pk=clean.pk).update(malware_status=CategoryStatus.SCANNED)
+    assert "found no viruses and trojans" in text(viewer.get(f"/images/{tags[clean]}/malware/"))
 
 
 def test_a_failed_attempt_stands_beside_the_last_good_result(viewer: Client, tag: Tag) -> None:

@@ -175,7 +175,7 @@ def test_specified_images_are_searched_chosen_and_scanned(operator: Client) -> N
     "data",
     [
         {"images": "all"},
-        {"category": ["malware"], "images": "all"},
+        {"category": ["rootkits"], "images": "all"},
         {"category": ["vulnerabilities"], "images": "some"},
         {"category": ["vulnerabilities"], "images": "specified"},
         {"category": ["vulnerabilities"], "images": "specified", "tag": ["x", "-1", "9" * 30, "1 OR 1"]},

@@ -26,7 +26,7 @@ ACCOUNT = "robot$scanner"
 CLOUD_SECRET_ID = "AKIDdemo"  # noqa: S105 - the name of a key, not the key
 CLOUD_USER = "100000000001"
 CLOUD_REGIONS = ("ap-guangzhou", "ap-singapore")
-CATEGORIES = (Category.VULNERABILITIES, Category.SENSITIVE)
+CATEGORIES = tuple(Category)
 _LOOK_SECONDS = 0.5
 _BAR_WIDTH = 30
 # Never set: between two looks at the tables there is nothing else to wait for.
