@@ -1,7 +1,6 @@
 """Trivy as a scan engine: finds its binary, runs it over an image layout, and reads what it says."""
 
 import hashlib
-import base64
 import json
 import mmap
 import os
@@ -12,7 +11,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -78,14 +77,6 @@ def find_binary(configured: str | None) -> Path:
     binary = Path(candidate).resolve()
     _refuse(_stamped_version(binary), binary)
     return binary
-
-
-@dataclass(frozen=True, slots=True)
-class Login:
-    """The account that may read a mirror of the vulnerability database."""
-
-    username: str
-    password: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +152,6 @@ class Trivy:
         *,
         repository: str,
         login: Login | None = None,
-        login: Login | None = None,
         insecure: bool = False,
         timeout_seconds: float = 1_800,
         keep_going: Callable[[], bool] = lambda: True,
@@ -172,8 +162,6 @@ class Trivy:
         """
         with self._run_directory() as directory:
             cache = directory / "cache"
-            if login is not None:
-                _write_login(directory / "home" / ".docker", repository, login)
             if login is not None:
                 write_docker_configuration(directory / "home", repository, login)
             arguments = (
@@ -225,21 +213,6 @@ class Trivy:
             limits=limits,
             keep_going=keep_going,
         )
-
-
-def _write_login(folder: Path, repository: str, login: Login) -> None:
-    """A Docker configuration: Trivy shows the account to that one server only, and no argument holds it.
-
-    Its own variables for an account would split a password at its commas.
-    """
-    host = repository.partition("/")[0]
-    if not any(mark in host for mark in ".:") and host != "localhost":
-        host = "https://index.docker.io/v1/"
-    account = base64.b64encode(f"{login.username}:{login.password}".encode()).decode()
-    folder.mkdir(mode=0o700)
-    file = folder / "config.json"
-    file.touch(mode=0o600)
-    file.write_text(json.dumps({"auths": {host: {"auth": account}}}))
 
 
 def _content_bytes(layout: Path) -> int:
