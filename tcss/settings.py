@@ -123,6 +123,7 @@ CELERY_TASK_ROUTES = {
     "repositories.discover_tonight": {"queue": "sync"},
     # A download takes minutes, for which ticks must not wait.
     "scanning.refresh_database": {"queue": "sync"},
+    "scanning.run_matching": {"queue": "sync"},
 }
 CELERY_TIMEZONE = "UTC"
 # Beat only ticks, in UTC; what is due is decided in the database by whoever hears the tick.
@@ -130,6 +131,7 @@ CELERY_BEAT_SCHEDULE = {
     "reap-scans": {"task": "scanning.reap", "schedule": 10.0, "options": {"expires": 10}},
     "reap-syncs": {"task": "repositories.reap", "schedule": 10.0, "options": {"expires": 10}},
     "refresh-database": {"task": "scanning.refresh_database", "schedule": 60.0, "options": {"expires": 60}},
+    "watch-database": {"task": "scanning.watch_database", "schedule": 30.0, "options": {"expires": 30}},
     "tick": {"task": "tcss.tick", "schedule": 30.0, "options": {"expires": 30}},
     "lapse-licenses": {"task": "licensing.lapse", "schedule": 60.0, "options": {"expires": 60}},
     "hinted-data-updates": {"task": "repositories.hints", "schedule": 5.0, "options": {"expires": 5}},
