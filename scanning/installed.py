@@ -12,6 +12,7 @@ from scanning.engines.clamav_connection import TcpAddress, UnixAddress
 from scanning.engines.judges import Judge, YaraJudge, reach
 from scanning.engines.protocol import EngineError, EngineVersion
 from scanning.engines.trivy import Trivy, analysis_key, find_binary
+from scanning.engines.trivy_matching import Matcher
 from scanning.engines.vulnerability_db import VulnerabilityDatabase
 from scanning.engines.yara import SUFFIXES, Yara
 from scanning.store import BlobStore, Limits
@@ -31,6 +32,11 @@ class MalwareEngines:
 def trivy(work: Path) -> Trivy:
     """The engine, keeping its files in the folder `work`; raises EngineCrash when there is none to run."""
     return Trivy(_binary(settings.TRIVY_BINARY), work)
+
+
+def matcher(work: Path) -> Matcher:
+    """The engine for packages that are known already; raises EngineCrash when there is none to run."""
+    return Matcher(_binary(settings.TRIVY_BINARY), work)
 
 
 def engine_version() -> EngineVersion:
