@@ -2,7 +2,7 @@
 
 from celery import shared_task
 
-from scanning import database_updates, pipeline, recovery
+from scanning import database_updates, matching, pipeline, recovery, rematching
 from scanning.models import Part
 
 
@@ -28,3 +28,15 @@ def reap() -> None:
 def refresh_database() -> None:
     """A tick: the vulnerability database may be due."""
     database_updates.refresh()
+
+
+@shared_task(name="scanning.run_matching")
+def run_matching(run_pk: int) -> None:
+    """A bell: the matching with this key may be waiting."""
+    matching.match_run(int(run_pk))
+
+
+@shared_task(name="scanning.watch_database")
+def watch_database() -> None:
+    """A tick: the vulnerability database may have changed since all packages were matched."""
+    rematching.tick()
