@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 from images.models import Image, Layer
-from scanning import analyses, installed
+from scanning import analyses, installed, whiteouts
 from scanning.engines.layout import write_layout
 from scanning.engines.protocol import (
     DatabaseVersion,
@@ -111,7 +111,7 @@ def examine(pulled: Pulled, stored: Mapping[str, Analysis], work: Path, heartbea
     no layer is looked at twice by whatever worker. A database that is missing or refused costs only the
     vulnerabilities. Raises EngineError.
     """
-    _write_sizes(pulled)
+    _note_layers(pulled, heartbeat)
     databases = installed.vulnerability_database()
     directory = databases.directory()
     database = databases.current() if directory else None
@@ -147,8 +147,11 @@ def note_inventory(image_pk: int, examined: Examined) -> None:
     image.update(inventory_engine=examined.inventory_engine)
 
 
-def _write_sizes(pulled: Pulled) -> None:
+def _note_layers(pulled: Pulled, heartbeat: Heartbeat) -> None:
     """Before there is an analysis: with it, the layer may never be pulled again."""
+    archives = dict(pulled.layers)
+    for diff_id, pk in Layer.objects.filter(diff_id__in=archives).values_list("diff_id", "pk"):
+        whiteouts.record(pk, archives[diff_id], heartbeat.check)
     sizes = pulled.layer_sizes
     for layer in Layer.objects.filter(diff_id__in=sizes, size=0):
         layer.size = sizes[layer.diff_id]

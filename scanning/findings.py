@@ -32,6 +32,7 @@ from scanning.rows import (
     VulnerabilityFilter,
     VulnerabilityRow,
 )
+from scanning.whiteouts import deleted_in
 from tcss.text import clean_text
 
 MAX_PAGE_SIZE = 500
@@ -65,7 +66,7 @@ def vulnerabilities_of(
     offset: int = 0,
     limit: int = PAGE_SIZE,
 ) -> Page[VulnerabilityRow]:
-    """A page of the image's vulnerabilities, the worst first; at most four queries."""
+    """A page of the image's vulnerabilities, the worst first; at most six queries."""
     if not has_result(image, Category.VULNERABILITIES):
         return Page((), 0)
     # One filter call for the joined entries: a second one would join them again.
@@ -100,7 +101,7 @@ def secrets_of(
     offset: int = 0,
     limit: int = PAGE_SIZE,
 ) -> Page[SecretRow]:
-    """A page of the image's sensitive data, the worst first; at most four queries."""
+    """A page of the image's sensitive data, the worst first; at most six queries."""
     if not has_result(image, Category.SENSITIVE):
         return Page((), 0)
     found = _secrets(image)
@@ -110,13 +111,8 @@ def secrets_of(
         found = found.filter(title__icontains=name)
     if filters.type:
         found = found.filter(rule_id=_words(filters.type))
-    layers = _layers(image)
-    return _page(
-        found.order_by("-severity", "title", "path", "start_line", "pk"),
-        offset,
-        limit,
-        lambda finding: _secret_row(finding, layers[finding.layer_id]),
-    )
+    found = found.order_by("-severity", "title", "path", "start_line", "pk")
+    return _page_of_files(image, found, offset, limit, _secret_row)
 
 
 def secret_types_of(image: Image) -> tuple[str, ...]:
@@ -132,7 +128,7 @@ def malware_of(
     offset: int = 0,
     limit: int = PAGE_SIZE,
 ) -> Page[MalwareRow]:
-    """A page of the image's viruses and trojans, the worst first; at most four queries."""
+    """A page of the image's viruses and trojans, the worst first; at most six queries."""
     if not has_result(image, Category.MALWARE):
         return Page((), 0)
     found = MalwareFinding.objects.filter(layer__in=ImageLayer.objects.filter(image=image).values("layer"))
@@ -140,13 +136,8 @@ def malware_of(
         found = found.filter(severity__in=filters.severities)
     if path := _words(filters.path):
         found = found.filter(path__icontains=path)
-    layers = _layers(image)
-    return _page(
-        found.order_by("-severity", "path", "engine", "signature", "pk"),
-        offset,
-        limit,
-        lambda finding: _malware_row(finding, layers[finding.layer_id]),
-    )
+    found = found.order_by("-severity", "path", "engine", "signature", "pk")
+    return _page_of_files(image, found, offset, limit, _malware_row)
 
 
 def packages_of(image: Image, text: str = "", *, offset: int = 0, limit: int = PAGE_SIZE) -> Page[PackageRow]:
@@ -244,6 +235,25 @@ def _page(found: QuerySet[Any], offset: int, limit: int, row: Callable[[Any], _R
     return Page(rows, offset + len(rows) if at_end else found.order_by().count(), offset, limit)
 
 
+def _page_of_files(
+    image: Image,
+    found: QuerySet[Any],
+    offset: int,
+    limit: int,
+    row: Callable[[Any, Place, int], _Row],
+) -> Page[_Row]:
+    """A page of what was found in files, each with its layer and the later one that deletes it."""
+    page: Page[Any] = _page(found, offset, limit, lambda finding: finding)
+    layers = _layers(image)
+    spots = [(finding.layer_id, finding.path) for finding in page if finding.layer_id is not None]
+    deleted = deleted_in(image, spots)
+    rows = (
+        row(finding, layers[finding.layer_id], deleted.get((finding.layer_id, finding.path), 0))
+        for finding in page
+    )
+    return Page(tuple(rows), page.total, page.offset, page.limit)
+
+
 def _vulnerability_row(match: Any, layer: Place) -> VulnerabilityRow:
     package, flaw = match.package, match.vulnerability
     return VulnerabilityRow(
@@ -272,7 +282,7 @@ def _vulnerability_row(match: Any, layer: Place) -> VulnerabilityRow:
     )
 
 
-def _secret_row(finding: SecretFinding, layer: Place) -> SecretRow:
+def _secret_row(finding: SecretFinding, layer: Place, deleted: int) -> SecretRow:
     return SecretRow(
         key=str(finding.pk),
         name=finding.title,
@@ -284,11 +294,12 @@ def _secret_row(finding: SecretFinding, layer: Place) -> SecretRow:
         end_line=finding.end_line,
         masked_match=finding.masked_match,
         layer=layer,
+        deleted_in=deleted,
         first_seen_at=finding.first_seen_at,
     )
 
 
-def _malware_row(finding: MalwareFinding, layer: Place) -> MalwareRow:
+def _malware_row(finding: MalwareFinding, layer: Place, deleted: int) -> MalwareRow:
     known = finding.kind in {each.value for each in MalwareKind}
     kind = MalwareKind(finding.kind) if known else MalwareKind.MALWARE
     return MalwareRow(
@@ -305,6 +316,7 @@ def _malware_row(finding: MalwareFinding, layer: Place) -> MalwareRow:
         md5=finding.md5,
         sha256=finding.sha256,
         layer=layer,
+        deleted_in=deleted,
         first_seen_at=finding.first_seen_at,
         last_seen_at=finding.last_seen_at,
     )

@@ -117,6 +117,8 @@ class SecretRow:
     end_line: int
     masked_match: str
     layer: Place
+    # The position of the later layer that hides the file; 0 where none is known to.
+    deleted_in: int
     first_seen_at: datetime
 
     @property
@@ -142,6 +144,8 @@ class MalwareRow:
     md5: str
     sha256: str
     layer: Place
+    # The position of the later layer that hides the file; 0 where none is known to.
+    deleted_in: int
     first_seen_at: datetime
     last_seen_at: datetime
 

@@ -124,6 +124,19 @@ def walk(
             yield Link(*_place(raw_path), target=target, is_hard=member.kind is Kind.HARD_LINK)
 
 
+def whiteouts(
+    stream: Readable | Iterable[bytes],
+    *,
+    alive: Callable[[], None],
+    limits: LayerLimits = LayerLimits(),  # noqa: B008 (frozen)
+) -> Iterator[Whiteout | OpaqueDirectory]:
+    """What a layer says of the layers below it, from its headers alone; else as `walk`."""
+    for member in members(ByteSource(stream, limits, alive), limits):
+        special = _whiteout(_plain(member.name))
+        if isinstance(special, Whiteout | OpaqueDirectory):
+            yield special
+
+
 def lineage(raw_path: bytes) -> Iterator[str]:
     """The path hashes of the root, of each directory above a path, and last of the path itself.
 
