@@ -1,7 +1,7 @@
 # The console's commands. `make demo` and `make test` set themselves up on a fresh machine.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo run test check bench-sync lock secrets runtime development
+.PHONY: help demo run test check bench-scan bench-sync lock secrets runtime development
 
 PYTHON ?= python3
 export PYTHON
@@ -30,6 +30,9 @@ check: development ## Style, types, import contracts, templates, migrations, dep
 
 bench-sync: development ## A data update of 100,000 images beside a bare client (ARGS="--only harbor2 --projects 4")
 	$(BIN)/python -m bench.sync $(ARGS)
+
+bench-scan: development ## Scans of 24 images beside `trivy image` and `clamscan` in a loop (ARGS="--applications 1")
+	$(BIN)/python -m bench.scan $(ARGS)
 
 lock: ## Resolve the dependencies into the two lock files (UPGRADE=1: newest versions)
 	@sh tcss/embedded/lock $(if $(UPGRADE),--upgrade)

@@ -27,7 +27,7 @@ from tcss.embedded.services import start_throwaway_services
 ROOT = Path(__file__).resolve().parent.parent
 INVENTORY = ("repositories_repository", "repositories_tag", "images_%")
 MIB = 2**20
-# The shortest runs last a second, and a single one of those says little: the middle one of so many pairs counts.
+# The shortest runs last a second, and one alone says little: the middle one of so many pairs counts.
 PAIRS = 7
 SHORT_SECONDS = 60
 # Of the adaptive concurrency: the bare client always asks as much as the data update may at most.
