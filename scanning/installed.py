@@ -9,6 +9,7 @@ from django.conf import settings
 
 from scanning.engines.clamav import Clamd
 from scanning.engines.clamav_connection import TcpAddress, UnixAddress
+from scanning.engines.clamav_signatures import ClamavSignatures
 from scanning.engines.judges import Judge, YaraJudge, reach
 from scanning.engines.protocol import EngineError, EngineVersion
 from scanning.engines.trivy import Trivy, analysis_key, find_binary
@@ -101,6 +102,17 @@ def clamd() -> Clamd | None:
     if address is None:
         return None
     return Clamd(UnixAddress(address) if isinstance(address, Path) else TcpAddress(*address))
+
+
+def clamav_signatures() -> ClamavSignatures:
+    """The signatures of a clamd of our own, whether there are some yet or not."""
+    return ClamavSignatures(settings.DATA_DIR / "clamav")
+
+
+def own_clamd() -> Clamd | None:
+    """The clamd that was started with this installation, for commands whose settings do not name it."""
+    socket = clamav_signatures().socket()
+    return None if socket is None else Clamd(UnixAddress(socket))
 
 
 @lru_cache(maxsize=2)
