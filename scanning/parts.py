@@ -67,7 +67,8 @@ def close_part(scan: Scan, failure: Failure | None = None) -> bool:
     Call it with the row as it was locked in this transaction, when the categories of its present part have
     ended. `failure` is for a scan without categories. False when it is no longer ours.
     """
-    rows = list(ScanCategory.objects.filter(scan=scan).order_by("pk"))
+    order = list(Category)
+    rows = sorted(ScanCategory.objects.filter(scan=scan), key=lambda row: order.index(Category(row.category)))
     waiting = [row.category for row in rows if row.state == CategoryState.WAITING]
     if waiting and scan.cancel_requested:
         return end_cancelled(scan)
