@@ -85,6 +85,11 @@ class Plant:
         worker = ("worker", "--queues", "scan", "--concurrency", str(concurrency), *_QUIET, "-n", "scan@%h")
         self._launch("scan", *worker, failpoints=failpoints)
 
+    def start_malware_worker(self, *, failpoints: str = "") -> None:
+        """Start the worker that looks for viruses and trojans."""
+        worker = ("worker", "--queues", "malware", "--concurrency", "1", *_QUIET, "-n", "malware@%h")
+        self._launch("malware", *worker, failpoints=failpoints)
+
     def start_sync_worker(self) -> None:
         """Start the worker that updates data."""
         worker = ("worker", "--queues", "sync", "--concurrency", "1", *_QUIET, "-n", "sync@%h")

@@ -1,6 +1,7 @@
 """Real workers and servers are killed in the middle of scans: every scan ends by itself, once, and right."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from django.db.models.functions import Now
 from django.db.utils import OperationalError
 
 from images.models import Image, ScanStatus
-from scanning.models import Category, Scan, TaskTrigger
+from scanning.models import Category, Part, Scan, TaskTrigger
 from scanning.services import request_scan
 from tcss.lifecycle import ACTIVE, MAX_ATTEMPTS, State
 from tests.faults.plant import ENDS_WITHIN, Plant, within
@@ -23,10 +24,10 @@ BOTH = (Category.VULNERABILITIES, Category.SENSITIVE)
 DAMAGED = "payments/gateway:5.0.1"
 
 
-def ask(plant: Plant, world: World, *names: str) -> list[Scan]:
+def ask(plant: Plant, world: World, *names: str, categories: Sequence[Category] = BOTH) -> list[Scan]:
     """Ask for scans of these images and ring for them."""
     images = [world.image(name).pk for name in names]
-    request_scan(images, BOTH, TaskTrigger.MANUAL, None, "test")
+    request_scan(images, categories, TaskTrigger.MANUAL, None, "test")
     scans = list(Scan.objects.filter(image__in=images).order_by("pk"))
     for scan in scans:
         plant.ring(scan.pk)
@@ -99,6 +100,29 @@ def test_a_worker_killed_as_a_whole_in_the_middle_of_scans_is_taken_up_by_the_ne
     plant.start_worker()
     within(ENDS_WITHIN, all_ended, "every scan has ended")
     assert time.monotonic() - killed < ENDS_WITHIN
+    assert_all_is_well(plant)
+
+
+@pytest.mark.parametrize("stage", ["judged", "uncommitted"])
+def test_a_worker_killed_in_the_malware_part_is_taken_up_there_and_the_content_part_is_not_done_again(
+    plant: Plant, known: World, tmp_path: Path, stage: str
+) -> None:
+    mark = hold(tmp_path, "mark")
+    plant.start()
+    [scan] = ask(plant, known, "shop/api:2.3.0", categories=list(Category))
+    within(60, lambda: Scan.objects.get(pk=scan.pk).part == Part.MALWARE, "the content part is done")
+    image = known.image("shop/api:2.3.0")
+    assert (image.scan_status, image.vulnerability_count > 0) == (ScanStatus.SCANNING, True)
+    ended = scan.categories.get(category=Category.VULNERABILITIES).finished_at
+    plant.start_malware_worker(failpoints=f"{stage}=kill:{mark}")
+    within(60, lambda: not mark.exists(), "the malware part killed its worker")
+    lost = Scan.objects.filter(pk=scan.pk, state=State.RUNNING, attempt=1)
+    # A minute passes: the lease runs out.
+    within(30, lambda: lost.update(lease_until=Now()), "it is held by the dead one")
+    within(ENDS_WITHIN, all_ended, "the scan has ended")
+    scan.refresh_from_db()
+    assert (scan.part, scan.attempt, scan.fence) == (Part.MALWARE, 2, 3)
+    assert scan.categories.get(category=Category.VULNERABILITIES).finished_at == ended
     assert_all_is_well(plant)
 
 

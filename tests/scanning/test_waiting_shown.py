@@ -10,7 +10,7 @@ from pytest_django import Settings
 
 from images.models import Image
 from repositories.models import Pull, Registry
-from scanning.models import Scan, ScanTask
+from scanning.models import Part, Scan, ScanTask
 from tcss.lifecycle import State
 from tcss.templatetags.console import until
 from tests.scanning.test_pages import make_task, operator, viewer  # noqa: F401 - fixtures
@@ -86,6 +86,17 @@ def test_a_scan_whose_time_has_come_waits_for_a_worker(viewer: Client) -> None: 
     shown = text(viewer.get(f"/scans/{task.pk}/").content)
     assert shown.count("Waiting for a worker") == 3
     assert "limit" not in shown
+
+
+def test_a_scan_between_its_parts_says_what_it_still_waits_for(viewer: Client) -> None:  # noqa: F811
+    task = make_task(2)
+    Scan.objects.update(part=Part.MALWARE, progress=70)
+    shown = text(viewer.get(f"/scans/{task.pk}/").content)
+    assert shown.count("Waiting to be looked at for viruses and trojans") == 2
+    assert "70%" in shown
+    assert shown.count("Waiting to be looked at") == text(viewer.get("/images/").content).count(
+        "Waiting to be looked at"
+    )
 
 
 def test_a_time_is_told_in_the_servers_zone_never_too_early_and_with_its_day_if_it_is_another(
