@@ -27,7 +27,8 @@ def reap() -> None:
 @shared_task(name="scanning.refresh_database")
 def refresh_database() -> None:
     """A tick: the vulnerability database may be due."""
-    database_updates.refresh()
+    if database_updates.refresh() is not None:
+        rematching.begin()
 
 
 @shared_task(name="scanning.run_matching")

@@ -70,14 +70,14 @@ def documents(packages: Iterable[KnownPackage], size: int) -> Iterator[list[Know
 
 
 def write_document(path: Path, packages: Sequence[KnownPackage]) -> None:
-    """Write one document. The packages are of one OS release, or all of languages. Raises OSError."""
-    kinds: dict[str, list[str]] = {}
+    """Write one document: of one OS release at most, beside packages of languages. Raises OSError."""
+    members: dict[tuple[str, str], list[str]] = {}
     for package in packages:
-        kinds.setdefault(package.kind, []).append(package.identity)
-    groups = [_group(kind, packages[0].os_release) for kind in kinds]
+        members.setdefault((package.kind, package.os_release), []).append(package.identity)
+    groups = [_group(kind, os_release) for kind, os_release in members]
     relations = [
-        {"ref": group["bom-ref"], "dependsOn": members}
-        for group, members in zip(groups, kinds.values(), strict=True)
+        {"ref": group["bom-ref"], "dependsOn": identities}
+        for group, identities in zip(groups, members.values(), strict=True)
     ]
     relations.append({"ref": _ROOT, "dependsOn": [group["bom-ref"] for group in groups]})
     document = {
