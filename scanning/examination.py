@@ -2,12 +2,13 @@
 
 import logging
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
 from images.models import Image, Layer
 from scanning import analyses, installed, whiteouts
+from scanning.engine_models import MatchRun
 from scanning.engines.layout import write_layout
 from scanning.engines.protocol import (
     DatabaseVersion,
@@ -21,6 +22,7 @@ from scanning.engines.protocol import (
 )
 from scanning.engines.trivy import Trivy
 from scanning.engines.trivy_cache import Analysis
+from scanning.matching import is_current
 from scanning.models import CATEGORIES_OF, Category, CategoryState, Part, ScanCategory
 from scanning.pulling import Pulled
 from scanning.pulse import Heartbeat
@@ -32,6 +34,12 @@ _NO_DATABASE = Failure(
     "ENG_DB",
     "There is no vulnerability database, so nothing is known of the packages' flaws.",
     "Download it with `manage.py vulnerability_db download`, or import a bundle, then scan again.",
+)
+_NO_PACKAGES = Failure(
+    "ENG_PARTIAL",
+    "The engine listed not one package of the image's distribution, so nothing is known of their flaws.",
+    "Scan again. If that does not help, the list of installed packages was deleted from the image or cannot "
+    "be read: build the image with it.",
 )
 _NO_MALWARE_ENGINE = Failure(
     "ENG_PARTIAL",
@@ -50,6 +58,7 @@ class Examined:
     database_failure: Failure | None
     foreign_layers: int
     inventory_engine: str = ""
+    lacks_packages: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +75,8 @@ class Verdict:
 def unchanged(image: Image) -> dict[Category, Verdict] | None:
     """How the categories of content ended last, if they would end so again; None if it takes a look.
 
-    That is when a whole list of packages and sensitive data was saved, and neither engine nor database is
-    another one since.
+    That is when a whole list of packages and sensitive data was saved, the engine is still the same one, and
+    what is known of the packages' flaws is what the present database says.
     """
     database = installed.vulnerability_database().current()
     if (
@@ -88,14 +97,26 @@ def unchanged(image: Image) -> dict[Category, Verdict] | None:
         last = rows.filter(category=category).order_by("-finished_at").first()
         if last is None:
             return None
-        kept[category] = Verdict(
-            CategoryState(last.state),
-            engine,
-            database_version=last.database_version,
-            database_updated_at=last.database_updated_at,
-        )
-    is_same = kept[Category.VULNERABILITIES].database_version == database.label
-    return kept if is_same else None
+        if category == Category.VULNERABILITIES and not _is_matched(last, database):
+            return None
+        kept[category] = Verdict(CategoryState(last.state), engine)
+    kept[Category.VULNERABILITIES] = replace(
+        kept[Category.VULNERABILITIES],
+        database_version=database.label,
+        database_updated_at=database.updated_at,
+    )
+    return kept
+
+
+def _is_matched(last: ScanCategory, database: DatabaseVersion) -> bool:
+    """Whether the matches of an image last scanned so are those of this database."""
+    run = MatchRun.objects.exclude(started_at=None).order_by("-pk").first()
+    if run is None:
+        return last.database_version == database.label
+    if not is_current(database) or run.started_at is None or last.finished_at is None:
+        return False
+    # What was saved while the packages were matched may have come too late for that.
+    return last.database_version == database.label or last.finished_at < run.started_at
 
 
 def stored_analyses(image: Image) -> dict[str, Analysis]:
@@ -139,6 +160,11 @@ def examine(pulled: Pulled, stored: Mapping[str, Analysis], work: Path, heartbea
         foreign_layers=pulled.foreign,
         inventory_engine="" if pulled.foreign or report.truncated else key,
     )
+
+
+def doubted(examined: Examined) -> Examined:
+    """The same without its packages: what was listed cannot be all there is."""
+    return replace(examined, lacks_packages=True, inventory_engine="")
 
 
 def note_inventory(image_pk: int, examined: Examined) -> None:
@@ -240,6 +266,8 @@ def _judge_vulnerabilities(examined: Examined) -> Verdict:
     report = examined.report
     if examined.database_failure or not report.vulnerabilities_available:
         return Verdict(CategoryState.FAILED, examined.engine, examined.database_failure or _NO_DATABASE)
+    if examined.lacks_packages:
+        return Verdict(CategoryState.FAILED, examined.engine, _NO_PACKAGES)
     state, failure = _completeness(examined, "packages", "matches")
     # What packages of languages there are is looked at all the same, but nothing is known of the rest.
     if state == CategoryState.SUCCEEDED and not report.os_family:

@@ -32,21 +32,37 @@ def lock_facts() -> None:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_FACTS])
 
 
-def ingest(image: Image, report: ScanReport, *, vulnerabilities: bool, secrets: bool) -> set[int]:
+def lacks_packages(image: Image, report: ScanReport) -> bool:
+    """Whether the report cannot be the truth: a distribution, and not one package of it.
+
+    Each distribution an engine knows by name has packages. An image without one may be empty, unless it was
+    not before: what an image holds never changes.
+    """
+    if report.packages:
+        return bool(report.os_family) and not any(fact.os_release for fact in report.packages)
+    return bool(report.os_family) or image.inventories.exists()
+
+
+def ingest(
+    image: Image, report: ScanReport, *, vulnerabilities: bool, secrets: bool, packages: bool = True
+) -> set[int]:
     """Make the tables say what the report says of this image; the images whose facts have changed.
 
-    Packages are always written; matches and sensitive data where the report may be taken for them. Needs a
-    transaction, which then holds the lock on facts until its end.
+    Packages, matches and sensitive data are written where the report may be taken for them, and matches only
+    with packages. Needs a transaction, which then holds the lock on facts until its end.
     """
     if not transaction.get_connection().in_atomic_block:
         raise RuntimeError("ingest() needs a transaction")
     lock_facts()
     layers = dict(Layer.objects.filter(image_layers__image=image).values_list("diff_id", "pk"))
-    packages = _write_packages(report.packages)
-    touched = {image.pk} if _write_inventories(image, report.packages, packages, layers) else set()
-    if vulnerabilities:
-        write_vulnerabilities(report.vulnerabilities)
-        touched |= images_with_packages(write_matches(report.matches, packages).packages)
+    touched: set[int] = set()
+    if packages:
+        keys = _write_packages(report.packages)
+        if _write_inventories(image, report.packages, keys, layers):
+            touched.add(image.pk)
+        if vulnerabilities:
+            write_vulnerabilities(report.vulnerabilities)
+            touched |= images_with_packages(write_matches(report.matches, keys).packages)
     if secrets:
         touched |= _write_secrets(image, report, layers)
     _write_system(image, report)

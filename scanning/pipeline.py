@@ -25,6 +25,7 @@ from scanning.engines.protocol import EngineCancelled, EngineError
 from scanning.examination import (
     Examined,
     Verdict,
+    doubted,
     examine,
     note_inventory,
     stored_analyses,
@@ -32,7 +33,7 @@ from scanning.examination import (
     verdicts,
 )
 from scanning.failpoints import failpoint
-from scanning.ingest import ingest
+from scanning.ingest import ingest, lacks_packages
 from scanning.malware import MalwareOutcome
 from scanning.models import (
     CATEGORIES_OF,
@@ -178,6 +179,9 @@ def _save(scan: Scan, write: _Write) -> None:
 
 
 def _write_content(scan: Scan, examined: Examined, categories: Sequence[ScanCategory]) -> set[int]:
+    # Where the distribution's packages are in a layer that was not fetched, their absence says nothing.
+    if not examined.foreign_layers and lacks_packages(scan.image, examined.report):
+        examined = doubted(examined)
     ends = verdicts(examined, {Category(row.category) for row in categories})
     touched: set[int] = set()
     if examined.report is not None:
@@ -187,6 +191,7 @@ def _write_content(scan: Scan, examined: Examined, categories: Sequence[ScanCate
             examined.report,
             vulnerabilities=Category.VULNERABILITIES in good,
             secrets=Category.SENSITIVE in good,
+            packages=not examined.lacks_packages,
         )
         note_inventory(scan.image_id, examined)
     _write_kept(ends, categories)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pytest
 
 from scanning.engines.protocol import DatabaseVersion, EngineVersion, PackageFact, ScanReport
-from scanning.examination import Examined, verdicts
+from scanning.examination import Examined, doubted, verdicts
 from scanning.models import Category, CategoryState
 from tcss.lifecycle import Failure
 
@@ -63,3 +63,15 @@ def test_layers_kept_elsewhere_and_lists_that_were_cut_are_told_as_not_fully_sca
     failure = verdicts(cut, [SENSITIVE])[SENSITIVE].failure
     assert failure is not None
     assert failure.code == "ENG_PARTIAL"
+
+
+def test_a_distribution_without_packages_fails_the_vulnerabilities_alone() -> None:
+    ended = verdicts(
+        doubted(replace(EXAMINED, inventory_engine="trivy 0.76.0")), [VULNERABILITIES, SENSITIVE]
+    )
+    failure = ended[VULNERABILITIES].failure
+    assert ended[VULNERABILITIES].state == CategoryState.FAILED
+    assert failure is not None
+    assert failure.code == "ENG_PARTIAL"
+    assert ended[SENSITIVE].state == CategoryState.SUCCEEDED
+    assert doubtful.inventory_engine == ""

@@ -21,7 +21,7 @@ from scanning.engines.protocol import (
     VulnerabilityFact,
 )
 from scanning.findings import packages_of, secrets_of, vulnerabilities_of
-from scanning.ingest import ingest
+from scanning.ingest import ingest, lacks_packages
 from scanning.models import (
     Category,
     CategoryState,
@@ -232,6 +232,29 @@ def test_a_category_that_was_not_looked_at_keeps_what_is_known() -> None:
     assert (image.vulnerability_count, image.sensitive_count) == (2, 1)
     write(image, report(*BASE))
     assert (image.vulnerability_count, image.sensitive_count) == (0, 0)
+    assert_books_balance()
+
+
+@pytest.mark.django_db
+def test_a_distribution_without_a_package_of_its_own_is_not_believed() -> None:
+    image = make_image(1, 1)
+    jar = package("log4j", 1, os_release="", kind="jar")
+    scratch = replace(report(), os_family="", os_name="", os_supported=None)
+    assert not lacks_packages(image, report(*BASE))
+    assert not lacks_packages(image, scratch)
+    assert not lacks_packages(image, replace(scratch, packages=(jar,)))
+    assert lacks_packages(image, report())
+    assert lacks_packages(image, report(jar))
+
+
+@pytest.mark.django_db
+def test_an_image_that_had_packages_has_not_lost_them_all() -> None:
+    image = make_image(1, 1)
+    write(image, report(*BASE_REPORT))
+    scratch = replace(report(), os_family="", os_name="", os_supported=None)
+    assert lacks_packages(image, scratch)
+    write(image, replace(scratch, secrets=(secret(1, "etc/key"),)), packages=False)
+    assert (image.package_count, image.vulnerability_count, image.sensitive_count) == (5, 2, 1)
     assert_books_balance()
 
 
