@@ -14,17 +14,28 @@ from typing import Any
 
 import pytest
 from django.db import connection
+from django.db.models.functions import Now
 from django.utils import timezone
 from pytest_django import Settings
 
 from images.models import Image, Layer, LayerBlob, ManifestLayer
 from scanning import analyses, examination, installed, pipeline
-from scanning.engine_models import LayerAnalysis
+from scanning.engine_models import LayerAnalysis, MatchRun
 from scanning.engines.protocol import EngineCrash, ImageMalformed
 from scanning.engines.trivy import Trivy
 from scanning.engines.trivy_cache import Analysis
 from scanning.engines.trivy_report import MASK
-from scanning.models import Category, Inventory, Match, Package, Scan, SecretFinding, TaskTrigger
+from scanning.engines.vulnerability_db import VulnerabilityDatabase
+from scanning.models import (
+    Category,
+    Inventory,
+    Match,
+    Package,
+    Scan,
+    ScanCategory,
+    SecretFinding,
+    TaskTrigger,
+)
 from scanning.pulling import Pulled
 from scanning.services import request_scan
 from tcss.lifecycle import CancelRequestedError, State
@@ -172,6 +183,30 @@ def test_a_known_image_is_neither_pulled_nor_looked_at_while_the_database_is_the
     ]
     assert ends[0] == ends[1]
     assert world.image(API).inventory_engine == installed.content_engine_key()
+
+
+def test_a_known_image_is_looked_at_again_only_where_its_packages_were_not_matched_with_the_database(
+    world: World, database: VulnerabilityDatabase, looked_at: list[set[str]]
+) -> None:
+    scanned(world, DEBIAN)
+    current = database.current()
+    assert current is not None
+    ends = ScanCategory.objects.filter(category=Category.VULNERABILITIES)
+    run = MatchRun.objects.create(state=State.SUCCEEDED, database_version=current.label, started_at=Now())
+    for label, started, runs in (
+        (current.label, Now(), 1),
+        ("an older one", Now(), 1),
+        # Its packages were saved after the matching had begun.
+        ("an older one", timezone.now() - timedelta(hours=1), 2),
+    ):
+        ends.update(database_version=label)
+        MatchRun.objects.filter(pk=run.pk).update(started_at=started)
+        assert scanned(world, DEBIAN).state == State.SUCCEEDED
+        assert len(looked_at) == runs
+        assert ends.latest("pk").database_version == current.label
+    MatchRun.objects.update(database_version="another")
+    scanned(world, DEBIAN)
+    assert len(looked_at) == 3
 
 
 def test_an_image_whose_sensitive_data_was_never_asked_for_is_looked_at_for_it(
