@@ -120,6 +120,14 @@ def free_megabytes(directory: Path) -> int:
     return shutil.disk_usage(directory).free // 2**20
 
 
+def available_megabytes() -> int:
+    """Memory that programs can still have, as the kernel estimates it."""
+    for line in (_PROC / "meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) // 1024
+    return 0
+
+
 def account_of(uid: int) -> Account:
     """The account of a user number, whether the system has a name for it or not."""
     try:

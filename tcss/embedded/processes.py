@@ -90,6 +90,7 @@ TABLE = ProcessTable(
     stop_order=(
         ("web", "beat"),
         ("worker-control", "worker-sync", "worker-malware", "worker-scan", "demo-registry", "demo-cloud"),
+        ("clamd",),
         ("valkey",),
         ("postgres",),
     ),

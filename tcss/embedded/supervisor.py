@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from tcss.embedded import children, host
 from tcss.embedded.children import Child, run_to_end, wait_until
+from tcss.embedded.clamav import NAME as CLAMD, START_SECONDS as CLAMD_START_SECONDS, Clamd
 from tcss.embedded.data_directory import lock, open_data_directory, room_warning
 from tcss.embedded.demo_registry import DemoCloud, DemoRegistry, allow_loopback, install_demo_vulnerabilities
 from tcss.embedded.health import web_serves
@@ -140,6 +141,7 @@ class Supervisor:
             registry = self._start_demo_registries(installation)
         elif installation.has_cloud_account:
             run_to_end(installation.manage("set_cloud_account", "--if-absent"), self._pause, seconds=120)
+        self._start_clamd(installation)
         terminal.begin("Web and workers")
         for process in TABLE.processes:
             if not process.one_shot:
@@ -163,6 +165,24 @@ class Supervisor:
         if postgres.directory.service_root != postgres.directory.path:
             where = f", with its data in {postgres.directory.cluster}, which that user can reach"
         self._terminal.say(f"You are root: PostgreSQL runs as user {postgres.directory.account.name}{where}.")
+
+    def _start_clamd(self, installation: Installation) -> None:
+        """Starts the virus engine where it can run; where it cannot, says why and that YARA looks alone."""
+        if self._environment.get("TCSS_CLAMD_ADDRESS"):
+            return
+        clamd = Clamd(installation)
+        try:
+            program = clamd.demand()
+            self._terminal.begin("ClamAV and its signatures")
+            self._keep(clamd.start(program, self._pause))
+            wait_until(clamd.ready, self._kept[CLAMD].child, self._pause, seconds=CLAMD_START_SECONDS)
+        except StartError as problem:
+            if CLAMD in self._kept:
+                self._kept.pop(CLAMD).child.kill()
+            self._terminal.say(f"Only YARA looks for viruses and trojans: {problem}")
+            return
+        self._terminal.done()
+        installation.set("TCSS_CLAMD_ADDRESS", str(clamd.socket))
 
     def _start_demo_registries(self, installation: Installation) -> DemoRegistry:
         allow_loopback(installation, self._environment.get("TCSS_ALLOWED_NETWORKS", ""))
