@@ -2,7 +2,7 @@
 
 from celery import shared_task
 
-from scanning import database_updates, matching, pipeline, recovery, rematching
+from scanning import analyses, database_updates, matching, pipeline, recovery, rematching
 from scanning.models import Part
 
 
@@ -41,3 +41,9 @@ def run_matching(run_pk: int) -> None:
 def watch_database() -> None:
     """A tick: the vulnerability database may have changed since all packages were matched."""
     rematching.tick()
+
+
+@shared_task(name="scanning.forget_analyses")
+def forget_analyses() -> None:
+    """A tick: what was read in layers that no image has needed for long may go."""
+    analyses.forget()

@@ -131,6 +131,11 @@ CELERY_BEAT_SCHEDULE = {
     "reap-scans": {"task": "scanning.reap", "schedule": 10.0, "options": {"expires": 10}},
     "reap-syncs": {"task": "repositories.reap", "schedule": 10.0, "options": {"expires": 10}},
     "refresh-database": {"task": "scanning.refresh_database", "schedule": 60.0, "options": {"expires": 60}},
+    "forget-analyses": {
+        "task": "scanning.forget_analyses",
+        "schedule": 3600.0,
+        "options": {"expires": 3600},
+    },
     "watch-database": {"task": "scanning.watch_database", "schedule": 30.0, "options": {"expires": 30}},
     "tick": {"task": "tcss.tick", "schedule": 30.0, "options": {"expires": 30}},
     "lapse-licenses": {"task": "licensing.lapse", "schedule": 60.0, "options": {"expires": 60}},
