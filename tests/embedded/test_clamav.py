@@ -43,7 +43,7 @@ def test_without_memory_for_the_signatures_it_is_not_started(
 ) -> None:
     give_signatures(place)
     monkeypatch.setattr(host, "available_megabytes", lambda: 50)
-    with pytest.raises(StartError, match="106 MB of memory .* and 50 MB are free"):
+    with pytest.raises(StartError, match=r"106 MB of memory .* and 50 MB are free"):
         clamd.demand()
 
 
