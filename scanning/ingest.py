@@ -62,7 +62,8 @@ def ingest(
             touched.add(image.pk)
         if vulnerabilities:
             write_vulnerabilities(report.vulnerabilities)
-            touched |= images_with_packages(write_matches(report.matches, keys).packages)
+            is_cut = "matches" in report.truncated
+            touched |= images_with_packages(write_matches(report.matches, keys, is_cut=is_cut).packages)
     if secrets:
         touched |= _write_secrets(image, report, layers)
     _write_system(image, report)
@@ -142,7 +143,9 @@ def _write_secrets(image: Image, report: ScanReport, layers: dict[str, int]) -> 
         )
     }
     new = [row for key, row in wanted.items() if key not in stored]
-    gone = [row for key, row in stored.items() if key not in wanted]
+    # What was cut off may be there all the same.
+    is_cut = "secrets" in report.truncated
+    gone = [row for key, row in stored.items() if key not in wanted and not is_cut]
     SecretFinding.objects.bulk_create(new, batch_size=_BATCH)
     SecretFinding.objects.filter(pk__in=[row.pk for row in gone]).delete()
     touched = {row.layer_id for row in (*new, *gone)}

@@ -77,9 +77,12 @@ def differing(facts: Iterable[MatchFact], packages: Mapping[str, int]) -> set[st
     return {name for name, key in packages.items() if wanted.get(key) != stored.get(key)}
 
 
-def write_matches(facts: Iterable[MatchFact], packages: Mapping[str, int]) -> MatchChanges:
+def write_matches(
+    facts: Iterable[MatchFact], packages: Mapping[str, int], *, is_cut: bool = False
+) -> MatchChanges:
     """Make the matches of these packages (identity -> key) those of the facts; what changed.
 
+    Where the facts were cut at a limit, none is taken for gone: other images share the packages.
     The facts' vulnerabilities were written before. Needs the lock on facts.
     """
     facts = list(facts)
@@ -96,7 +99,7 @@ def write_matches(facts: Iterable[MatchFact], packages: Mapping[str, int]) -> Ma
         for row in Match.objects.filter(package__in=some)
     }
     new = [row for key, row in wanted.items() if key not in stored]
-    gone = [row for key, row in stored.items() if key not in wanted]
+    gone = [row for key, row in stored.items() if key not in wanted and not is_cut]
     changed = [row for key, row in stored.items() if key in wanted and _take(row, wanted[key], _MATCH_FIELDS)]
     back = _take_back(new)
     again = set(map(_key, back))

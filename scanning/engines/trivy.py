@@ -27,7 +27,8 @@ REFUSED = frozenset({"0.69.4", "0.69.5", "0.69.6"})
 """Releases that were published with malicious code in them; not even started to ask for their version."""
 
 GIBIBYTE = 2**30
-MAX_ANSWER_BYTES = 96 * 2**20
+# Reading it takes no more memory than what it says; longer than this, the scan fails with that as its cause.
+MAX_ANSWER_BYTES = 256 * 2**20
 # Trivy writes large files of an image to the disk while it looks at them, and a sparse file of terabytes
 # takes ten kilobytes of a layer: what it may write is this much, and so many times what the layers have.
 SCRATCH_BYTES = GIBIBYTE
@@ -143,7 +144,10 @@ class Trivy:
                 for analysis in learned(cache, {each.key for each in known}):
                     learn(analysis)
             return read_report(
-                output, vulnerabilities_available=database is not None, secrets_available=sensitive_data
+                output,
+                vulnerabilities_available=database is not None,
+                secrets_available=sensitive_data,
+                keep_going=keep_going,
             )
 
     def download_database(

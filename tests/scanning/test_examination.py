@@ -7,7 +7,7 @@ import pytest
 
 from scanning.engines.protocol import DatabaseVersion, EngineVersion, PackageFact, ScanReport
 from scanning.examination import Examined, doubted, verdicts
-from scanning.models import Category, CategoryState
+from scanning.models import CATEGORIES_OF, Category, CategoryState, Part
 from tcss.lifecycle import Failure
 
 REPORT = ScanReport("debian", "12.5", True, (), (), (), ())
@@ -19,12 +19,15 @@ EXAMINED = Examined(
     database_failure=None,
     foreign_layers=0,
 )
-VULNERABILITIES, SENSITIVE, MALWARE = Category.VULNERABILITIES, Category.SENSITIVE, Category.MALWARE
+VULNERABILITIES, SENSITIVE = Category.VULNERABILITIES, Category.SENSITIVE
 JAR = PackageFact("log4j", "2.14", "", "", "jar", "", "", "app.jar", "")
 
 
 def states(examined: Examined) -> dict[Category, str]:
-    return {category: verdict.state for category, verdict in verdicts(examined, Category).items()}
+    return {
+        category: verdict.state
+        for category, verdict in verdicts(examined, CATEGORIES_OF[Part.CONTENT]).items()
+    }
 
 
 def test_a_known_distribution_without_findings_is_scanned_with_its_database_named() -> None:
@@ -58,7 +61,6 @@ def test_layers_kept_elsewhere_and_lists_that_were_cut_are_told_as_not_fully_sca
     assert states(cut) == {
         VULNERABILITIES: CategoryState.SUCCEEDED,
         SENSITIVE: CategoryState.PARTIAL,
-        MALWARE: CategoryState.FAILED,
     }
     failure = verdicts(cut, [SENSITIVE])[SENSITIVE].failure
     assert failure is not None
@@ -66,9 +68,8 @@ def test_layers_kept_elsewhere_and_lists_that_were_cut_are_told_as_not_fully_sca
 
 
 def test_a_distribution_without_packages_fails_the_vulnerabilities_alone() -> None:
-    ended = verdicts(
-        doubted(replace(EXAMINED, inventory_engine="trivy 0.76.0")), [VULNERABILITIES, SENSITIVE]
-    )
+    doubtful = doubted(replace(EXAMINED, inventory_engine="trivy 0.76.0"))
+    ended = verdicts(doubtful, [VULNERABILITIES, SENSITIVE])
     failure = ended[VULNERABILITIES].failure
     assert ended[VULNERABILITIES].state == CategoryState.FAILED
     assert failure is not None

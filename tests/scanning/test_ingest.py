@@ -11,6 +11,7 @@ from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from images.models import Image, ImageLayer, Layer
+from scanning.engine_models import PastMatch
 from scanning.engines.protocol import (
     FixStatus,
     MatchFact,
@@ -164,6 +165,41 @@ def test_a_report_becomes_rows_that_say_the_same() -> None:
     assert packages_of(image).total == 6
     assert (image.os_family, image.os_name, image.os_end_of_life) == ("debian", "12.5", False)
     assert_books_balance()
+
+
+@pytest.mark.django_db
+def test_a_report_that_was_cut_takes_nothing_away_from_what_is_known() -> None:
+    image = make_image(1, 1)
+    write(image, report(*BASE_REPORT, secret(1, "etc/key")))
+    cut = replace(report(*BASE, flaw("CVE-1"), match(BASE[0], "CVE-1")), truncated=("matches", "secrets"))
+    write(image, cut)
+    assert (image.vulnerability_count, image.sensitive_count) == (2, 1)
+    write(image, replace(cut, truncated=()))
+    assert (image.vulnerability_count, image.sensitive_count) == (1, 0)
+
+
+def places_of_rows() -> dict[str, list[tuple[str, str]]]:
+    """Of each row of the tables of facts and summaries, which transaction wrote it and where it is."""
+    places = {}
+    with connection.cursor() as cursor:
+        for model in (*FACTS, PastMatch, Image, Inventory.images.through):
+            table = model._meta.db_table
+            cursor.execute(f"SELECT xmin::text, ctid::text FROM {table} ORDER BY ctid")  # noqa: S608
+            places[table] = cursor.fetchall()
+    return places
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_same_report_again_leaves_every_row_as_and_where_it_is() -> None:
+    image = make_image(1, 1, 2)
+    found = report(*BASE_REPORT, package("own", 2), secret(1, "etc/key"), secret(None, "ENV KEY"))
+    write(image, found)
+    before = places_of_rows()
+    assert all(before[model._meta.db_table] for model in FACTS)
+    with transaction.atomic():
+        touched = ingest(image, found, vulnerabilities=True, secrets=True)
+        assert refresh_summaries(touched | {image.pk}) == 0
+    assert places_of_rows() == before
 
 
 @pytest.mark.django_db
