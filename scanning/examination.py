@@ -41,11 +41,6 @@ _NO_PACKAGES = Failure(
     "Scan again. If that does not help, the list of installed packages was deleted from the image or cannot "
     "be read: build the image with it.",
 )
-_NO_MALWARE_ENGINE = Failure(
-    "ENG_PARTIAL",
-    "No engine for viruses and trojans is installed.",
-    "Scan for vulnerabilities and sensitive data.",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,11 +248,10 @@ class _Run:
 
 
 def verdicts(examined: Examined, categories: Collection[Category]) -> dict[Category, Verdict]:
-    """How each of these categories ended."""
+    """How each of these categories of the content part ended."""
     judges = {
         Category.VULNERABILITIES: _judge_vulnerabilities,
         Category.SENSITIVE: _judge_secrets,
-        Category.MALWARE: _judge_malware,
     }
     return {category: judges[category](examined) for category in categories}
 
@@ -288,10 +282,6 @@ def _judge_vulnerabilities(examined: Examined) -> Verdict:
 def _judge_secrets(examined: Examined) -> Verdict:
     state, failure = _completeness(examined, "secrets")
     return Verdict(state, examined.engine, failure)
-
-
-def _judge_malware(examined: Examined) -> Verdict:
-    return Verdict(CategoryState.FAILED, examined.engine, _NO_MALWARE_ENGINE)
 
 
 def _completeness(examined: Examined, *lists: str) -> tuple[CategoryState, Failure | None]:

@@ -24,10 +24,8 @@ JAR = PackageFact("log4j", "2.14", "", "", "jar", "", "", "app.jar", "")
 
 
 def states(examined: Examined) -> dict[Category, str]:
-    return {
-        category: verdict.state
-        for category, verdict in verdicts(examined, CATEGORIES_OF[Part.CONTENT]).items()
-    }
+    ended = verdicts(examined, CATEGORIES_OF[Part.CONTENT])
+    return {category: verdict.state for category, verdict in ended.items()}
 
 
 def test_a_known_distribution_without_findings_is_scanned_with_its_database_named() -> None:
