@@ -2,6 +2,7 @@
 
 from django.contrib import admin
 
+from scanning.engine_models import MatchNews, MatchRun, PastMatch
 from scanning.models import Match, Package, Scan, ScanCategory, ScanTask, SecretFinding, Vulnerability
 from tcss.admin import ReadOnlyAdmin
 
@@ -84,3 +85,38 @@ class SecretFindingAdmin(ReadOnlyAdmin):
     list_filter = ("severity", "rule_id")
     search_fields = ("title", "path")
     search_help_text = "Words of the name or the path"
+
+
+@admin.register(MatchRun)
+class MatchRunAdmin(ReadOnlyAdmin):
+    """Matchings of all known packages with a database."""
+
+    list_display = (
+        "id", "database_version", "state", "packages_done", "packages_total", "matches_new", "matches_gone",
+        "images_changed", "attempt", "lease_until", "error_code", "created_at", "finished_at",
+    )  # fmt: skip
+    list_filter = ("state", "error_code")
+    search_fields = ("=id", "database_version")
+    search_help_text = "Number, or words of the database's name"
+
+
+@admin.register(MatchNews)
+class MatchNewsAdmin(ReadOnlyAdmin):
+    """What a matching found new."""
+
+    list_display = ("run", "vulnerability", "severity", "image_count")
+    list_select_related = ("run", "vulnerability")
+    list_filter = ("severity",)
+    search_fields = ("=run__id", "=vulnerability__identifier")
+    search_help_text = "Number of the matching, or whole identifier"
+
+
+@admin.register(PastMatch)
+class PastMatchAdmin(ReadOnlyAdmin):
+    """What is no longer reported of a package."""
+
+    list_display = ("vulnerability", "package", "severity", "data_source", "first_seen_at", "fixed_at")
+    list_select_related = ("vulnerability", "package")
+    list_filter = ("severity",)
+    search_fields = ("=vulnerability__identifier", "=package__name")
+    search_help_text = "Whole identifier, or whole name of a package"

@@ -8,6 +8,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from scanning.forms import read_choice
 from scanning.listing import ITEMS_ON_PAGE, item_page, task_page
+from scanning.match_listing import matching_line
 from scanning.models import ScanTask, TaskTrigger
 from scanning.progress import failures_of, totals_of, waits_of
 from scanning.services import request_cancel, request_scan
@@ -23,7 +24,11 @@ _LARGEST_KEY = 2**63 - 1
 def task_list(request: Request) -> HttpResponse:
     """Every scan task, the newest first; asks for itself anew while one is under way."""
     page = task_page(before=_number(request, "before"))
-    context = {"page": page, "next_url": f"?before={page.next_before}" if page.next_before else ""}
+    context = {
+        "page": page,
+        "matching": matching_line(),
+        "next_url": f"?before={page.next_before}" if page.next_before else "",
+    }
     return render_page(request, "scanning/task_list.html", context, fragment="scanning/parts/tasks.html")
 
 
