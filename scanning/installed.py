@@ -1,16 +1,18 @@
 """The scan engines, vulnerability database and blob store of this installation, by its settings."""
 
 import logging
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from pathlib import Path
 
 from django.conf import settings
 
-from scanning.engines.clamav import Clamd
+from scanning.engines.clamav import Clamd, Limits as ClamdLimits
 from scanning.engines.clamav_connection import TcpAddress, UnixAddress
 from scanning.engines.clamav_signatures import ClamavSignatures
 from scanning.engines.judges import Judge, YaraJudge, reach
+from scanning.engines.malware import SignatureVersion
 from scanning.engines.protocol import EngineError, EngineVersion
 from scanning.engines.trivy import Trivy, analysis_key, find_binary
 from scanning.engines.trivy_matching import Matcher
@@ -113,6 +115,27 @@ def own_clamd() -> Clamd | None:
     """The clamd that was started with this installation, for commands whose settings do not name it."""
     socket = clamav_signatures().socket()
     return None if socket is None else Clamd(UnixAddress(socket))
+
+
+def clamd_version() -> SignatureVersion | None:
+    """What the clamd of the settings says of itself; None when none is named or it does not answer.
+
+    Pages show it: it is asked once a minute in a process, and waited for a second at most.
+    """
+    address = settings.CLAMD_ADDRESS
+    return None if address is None else _clamd_version(address, int(time.monotonic() // 60))
+
+
+@lru_cache(maxsize=2)
+def _clamd_version(_address: Path | tuple[str, int], _minute: int) -> SignatureVersion | None:
+    named = clamd()
+    if named is None:
+        return None
+    try:
+        limits = ClamdLimits(connect_seconds=0.5, question_seconds=1)
+        return replace(named, limits=limits).version().of_signatures
+    except EngineError:
+        return None
 
 
 @lru_cache(maxsize=2)

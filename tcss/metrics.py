@@ -40,6 +40,14 @@ class _StatusCollector(Collector):
         if database.age_days is not None:
             age = database.age_days * 86_400
             yield GaugeMetricFamily("tcss_vulnerability_database_age_seconds", "Its age.", value=age)
+        signatures = seen.malware_signatures
+        if signatures.clamd_named:
+            yield GaugeMetricFamily(
+                "tcss_clamd_up", "Whether the virus engine answers.", value=signatures.clamd_answers
+            )
+        if signatures.age_days is not None:
+            age = signatures.age_days * 86_400
+            yield GaugeMetricFamily("tcss_malware_signatures_age_seconds", "Their age.", value=age)
         if tick is not None:
             yield GaugeMetricFamily(
                 "tcss_last_tick_age_seconds", "Since the scheduler was heard.", value=tick

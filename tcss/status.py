@@ -14,7 +14,8 @@ from django.db.models.functions import Greatest, Now
 from django.utils import timezone
 
 from repositories.models import Sync
-from scanning.installed import vulnerability_database
+from scanning.database_updates import newest_known
+from scanning.installed import clamd_version, vulnerability_database
 from scanning.models import Scan
 from tcss.lifecycle import Failure, LifecycleQuerySet, State
 
@@ -56,6 +57,20 @@ class Database:
     source: str
     updated_at: str
     age_days: float | None
+    # Another host with a data folder of its own has used a newer one.
+    newer_elsewhere: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Signatures:
+    """What clamd recognises malware by; empty where none is named, or where it does not answer."""
+
+    clamd_named: bool
+    clamd_answers: bool
+    engine: str
+    signatures: str
+    updated_at: str
+    age_days: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,21 +90,23 @@ class Status:
     syncs: Queue
     broker: Broker
     vulnerability_database: Database
+    malware_signatures: Signatures
     disk: Disk
 
 
 def status() -> Status:
     """Look at everything once; the database must answer, all else may be away."""
     scans, syncs = _queue(Scan.objects.all()), _queue(Sync.objects.all())
-    broker, database, disk = _broker(), _database(), _disk()
+    broker, database, signatures, disk = _broker(), _database(), _signatures(), _disk()
     problems = [
         *_problems_of_queue("scan", scans),
         *_problems_of_queue("data update", syncs),
         *_problems_of_broker(broker),
         *_problems_of_database(database),
+        *_problems_of_signatures(signatures),
         *_problems_of_disk(disk),
     ]
-    return Status(tuple(problems), scans, syncs, broker, database, disk)
+    return Status(tuple(problems), scans, syncs, broker, database, signatures, disk)
 
 
 def record_tick() -> None:
@@ -134,11 +151,27 @@ def _broker() -> Broker:
 def _database() -> Database:
     version = vulnerability_database().current()
     if version is None:
-        return Database(present=False, source="", updated_at="", age_days=None)
-    age = version.age_days(timezone.now())
+        return Database(present=False, source="", updated_at="", age_days=None, newer_elsewhere=False)
+    age, newest = version.age_days(timezone.now()), newest_known()
     return Database(
         present=True,
         source=version.source,
+        updated_at=version.updated_at.isoformat() if version.updated_at else "",
+        age_days=None if age is None else round(age, 1),
+        newer_elsewhere=bool(newest and version.updated_at and newest > version.updated_at),
+    )
+
+
+def _signatures() -> Signatures:
+    named, version = settings.CLAMD_ADDRESS is not None, clamd_version()
+    if version is None:
+        return Signatures(named, clamd_answers=False, engine="", signatures="", updated_at="", age_days=None)
+    age = version.age_days(timezone.now())
+    return Signatures(
+        clamd_named=named,
+        clamd_answers=True,
+        engine=f"{version.engine.name} {version.engine.version}",
+        signatures=version.signatures,
         updated_at=version.updated_at.isoformat() if version.updated_at else "",
         age_days=None if age is None else round(age, 1),
     )
@@ -201,12 +234,40 @@ def _problems_of_database(database: Database) -> list[Failure]:
                 "Run manage.py vulnerability_db to download or import one.",
             )
         ]
-    if database.age_days is not None and database.age_days > settings.DATABASE_STALE_DAYS:
+    if database.age_days is not None and database.age_days >= settings.DATABASE_STALE_DAYS:
         return [
             Failure(
                 "ENG_DB_OLD",
                 f"The vulnerability database is {database.age_days:.0f} days old.",
                 "Run manage.py vulnerability_db to renew it.",
+            )
+        ]
+    if database.newer_elsewhere:
+        return [
+            Failure(
+                "ENG_DB_OLD",
+                "Another host has scanned with a newer vulnerability database than this host has.",
+                "Run manage.py vulnerability_db on this host to renew it.",
+            )
+        ]
+    return []
+
+
+def _problems_of_signatures(signatures: Signatures) -> list[Failure]:
+    if signatures.clamd_named and not signatures.clamd_answers:
+        return [
+            Failure(
+                "CLAMD_AWAY",
+                "The virus engine clamd does not answer.",
+                "Start clamd, or correct TCSS_CLAMD_ADDRESS; vulnerabilities are scanned without it.",
+            )
+        ]
+    if signatures.age_days is not None and signatures.age_days >= settings.DATABASE_STALE_DAYS:
+        return [
+            Failure(
+                "ENG_DB_OLD",
+                f"ClamAV's signatures are {signatures.age_days:.0f} days old.",
+                "Run manage.py malware_db to renew them, or see to the freshclam beside that clamd.",
             )
         ]
     return []

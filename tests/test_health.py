@@ -1,6 +1,10 @@
 """The health pages: the process answers, it can serve, and what is old or stuck."""
 
 import json
+import socketserver
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -16,6 +20,7 @@ from pytest_django import DjangoAssertNumQueries, Settings
 from images.models import Image
 from repositories.credentials import Secret
 from repositories.models import Registry, Sync, SyncTrigger
+from scanning.engine_models import MatchRun
 from scanning.models import Scan
 from tcss import views
 from tcss.lifecycle import State
@@ -188,6 +193,74 @@ def test_a_missing_and_an_old_vulnerability_database_are_told_apart(
     add_database(data_folder, days_old=settings.DATABASE_STALE_DAYS + 1)
     assert "ENG_DB" not in codes()
     assert "ENG_DB_OLD" in codes()
+
+
+@pytest.mark.django_db
+def test_a_database_is_old_from_the_seventh_day_on(data_folder: Path) -> None:
+    add_database(data_folder, days_old=7)
+    assert "ENG_DB_OLD" in codes()
+
+
+@pytest.mark.django_db
+def test_a_host_with_an_older_database_than_another_is_told(data_folder: Path) -> None:
+    add_database(data_folder, days_old=2)
+    assert "ENG_DB_OLD" not in codes()
+    MatchRun.objects.create(
+        database_version="newer", database_updated_at=timezone.now(), state=State.SUCCEEDED
+    )
+    assert status().vulnerability_database.newer_elsewhere
+    assert "ENG_DB_OLD" in codes()
+
+
+@contextmanager
+def clamd_of(settings: Settings, folder: Path, *, days_old: float) -> Iterator[None]:
+    """A clamd that says how old its signatures are, and nothing else."""
+    made = timezone.now() - timedelta(days=days_old)
+    answer = f"ClamAV 1.4.6/27500/{made:%a %b %e %H:%M:%S %Y}\0".encode()
+
+    class Answer(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            assert self.request.recv(64) == b"zVERSION\0"
+            self.request.sendall(answer)
+
+    settings.CLAMD_ADDRESS = folder / "clamd.sock"
+    with socketserver.ThreadingUnixStreamServer(str(settings.CLAMD_ADDRESS), Answer) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        yield
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("days", "is_old"), [(6.9, False), (7.1, True)])
+def test_the_age_of_the_virus_signatures_is_told_and_alarmed_from_the_seventh_day_on(
+    data_folder: Path, settings: Settings, client: Client, *, days: float, is_old: bool
+) -> None:
+    add_database(data_folder, days_old=1)
+    settings.METRICS_TOKEN = "a-long-token"
+    user = User.objects.create_user("vera")
+    user.groups.add(Group.objects.get(name="Viewer"))
+    client.force_login(user)
+    with clamd_of(settings, data_folder, days_old=days):
+        found = status().malware_signatures
+        page = client.get("/registries/").content.decode()
+        metrics = client.get("/metrics", headers={"Authorization": "Bearer a-long-token"}).content.decode()
+    assert (found.engine, found.signatures, found.age_days) == ("clamav 1.4.6", "27500", round(days, 1))
+    assert ("ENG_DB_OLD" in codes()) is is_old
+    assert ("Virus signatures are old" in page) is is_old
+    assert "Virus signatures" in page
+    assert "tcss_clamd_up 1.0" in metrics
+    assert "tcss_malware_signatures_age_seconds" in metrics
+
+
+@pytest.mark.django_db
+def test_a_named_clamd_that_does_not_answer_is_told_and_an_unnamed_one_is_not(
+    data_folder: Path, settings: Settings
+) -> None:
+    assert "CLAMD_AWAY" not in codes()
+    settings.CLAMD_ADDRESS = data_folder / "nobody.sock"
+    assert "CLAMD_AWAY" in codes()
 
 
 @pytest.mark.django_db

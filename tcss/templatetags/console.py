@@ -13,6 +13,7 @@ from django.utils.timesince import timesince
 from images.digests import short
 from images.models import NEVER, Severity
 from scanning import installed
+from scanning.engines.malware import SignatureVersion
 from scanning.engines.protocol import DatabaseVersion
 
 register = template.Library()
@@ -82,7 +83,25 @@ def vulnerability_database() -> Freshness:
     """The vulnerability database as it lies on the disk; no query."""
     version = installed.vulnerability_database().current()
     age = version.age_days(timezone.now()) if version else None
-    return Freshness(version, age is not None and age > settings.DATABASE_STALE_DAYS)
+    return Freshness(version, age is not None and age >= settings.DATABASE_STALE_DAYS)
+
+
+@dataclass(frozen=True, slots=True)
+class ClamdFreshness:
+    """How old the signatures of clamd are; `is_named` says whether there is to be one."""
+
+    is_named: bool
+    version: SignatureVersion | None
+    is_stale: bool
+
+
+@register.simple_tag
+def malware_signatures() -> ClamdFreshness:
+    """What clamd recognises viruses and trojans by; no query, and clamd is asked once a minute."""
+    version = installed.clamd_version()
+    age = version.age_days(timezone.now()) if version else None
+    is_stale = age is not None and age >= settings.DATABASE_STALE_DAYS
+    return ClamdFreshness(settings.CLAMD_ADDRESS is not None, version, is_stale)
 
 
 @register.simple_tag
