@@ -1,7 +1,7 @@
 # The console's commands. `make demo` and `make test` set themselves up on a fresh machine.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo run test check bench-scan bench-sync lock secrets runtime development
+.PHONY: help demo run test check bench-scan bench-rematch bench-sync lock secrets runtime development
 
 PYTHON ?= python3
 export PYTHON
@@ -27,6 +27,9 @@ test: development ## Every check, then every test
 
 check: development ## Style, types, import contracts, templates, migrations, deployment
 	@sh tcss/embedded/check
+
+bench-rematch: development ## A new vulnerability database for 10,000 images beside `trivy sbom` in a loop
+	$(BIN)/python -m bench.rematch $(ARGS)
 
 bench-sync: development ## A data update of 100,000 images beside a bare client (ARGS="--only harbor2 --projects 4")
 	$(BIN)/python -m bench.sync $(ARGS)

@@ -18,6 +18,7 @@ from images.models import ArtifactKind, Image, ImageLayer, Layer, Manifest, Plat
 from licensing.models import Entitlement, LicenseAssignment
 from repositories.credentials import EncryptedTextField, Secret
 from repositories.models import CloudAccount, Registry, Repository, Sync, SyncTrigger, Tag
+from scanning.engine_models import MatchNews, MatchRun, PastMatch
 from scanning.models import (
     Category,
     Inventory,
@@ -33,6 +34,7 @@ from scanning.models import (
     TaskTrigger,
     Vulnerability,
 )
+from tcss.lifecycle import State
 
 pytestmark = pytest.mark.django_db
 
@@ -79,6 +81,7 @@ class Maker:
         scan = Scan.objects.create(image=image)
         package = Package.objects.create(identity=f"{number}", name="n", version="1", kind="debian")
         vulnerability = Vulnerability.objects.create(identifier=f"CVE-2026-{number}")
+        matching = MatchRun.objects.create(database_version="demo 2026-11-24 00:00", state=State.SUCCEEDED)
         entitlement = Entitlement.objects.create(kind="purchased", quantity=10, used=1)
         return [
             person,
@@ -99,6 +102,11 @@ class Maker:
             TaskItem.objects.create(task=task, image=image, scan=scan, outcome=Outcome.STARTED),
             ScanCategory.objects.create(scan=scan, category=Category.VULNERABILITIES),
             Match.objects.create(package=package, vulnerability=vulnerability),
+            matching,
+            MatchNews.objects.create(run=matching, vulnerability=vulnerability, image_count=14),
+            PastMatch.objects.create(
+                package=package, vulnerability=vulnerability, data_source="s", first_seen_at=timezone.now()
+            ),
             SecretFinding.objects.create(layer=layer, fingerprint="f", rule_id="r", title="t"),
             MalwareFinding.objects.create(
                 layer=layer, fingerprint="f", engine="e", signature="s", kind="k", path="p"
