@@ -10,6 +10,7 @@ import pytest
 import yaml
 from cryptography.fernet import Fernet
 
+from scanning.engines.clamav_configuration import configuration
 from tcss.embedded.processes import TABLE, Process
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -18,6 +19,8 @@ SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 # They run once, to make the first account and to store a cloud account; the supervisor does it by itself.
 ONLY_IN_CONTAINERS = {"administrator", "cloud-account"}
+# The supervisor starts clamd where ClamAV is installed; in containers it is an image of its makers.
+ENGINES = {"clamav"}
 ONE_SHOT = {process.name for process in TABLE.processes if process.one_shot} | ONLY_IN_CONTAINERS
 APPLICATION = [process.name for process in TABLE.processes] + sorted(ONLY_IN_CONTAINERS)
 
@@ -30,7 +33,7 @@ def with_defaults(text: str) -> str:
 def test_compose_runs_exactly_the_processes_of_the_supervisor() -> None:
     containers = {service.container for service in TABLE.services}
     processes = {process.name for process in TABLE.processes}
-    assert set(SERVICES) == containers | processes | ONLY_IN_CONTAINERS
+    assert set(SERVICES) == containers | processes | ONLY_IN_CONTAINERS | ENGINES
 
 
 @pytest.mark.parametrize("process", TABLE.processes, ids=lambda process: process.name)
@@ -125,12 +128,24 @@ def test_containers_that_scan_share_the_folder_of_the_data() -> None:
     assert named == set(COMPOSE["volumes"])
 
 
+def test_the_virus_engine_in_a_container_is_set_as_one_of_our_own() -> None:
+    nowhere = Path("/nowhere")
+    ours = configuration(nowhere, database=nowhere, temporary=nowhere, threads=4).splitlines()
+    of_paths = {"LocalSocket", "LocalSocketMode", "FixStaleSocket", "DatabaseDirectory", "TemporaryDirectory"}
+    wanted = {line for line in ours if line.split()[0] not in of_paths}
+    assert wanted <= set(COMPOSE["configs"]["clamd"]["content"].splitlines())
+    assert "ports" not in SERVICES["clamav"]
+    default = re.search(r":-(.*)}", SERVICES["web"]["environment"]["TCSS_CLAMD_ADDRESS"])
+    assert default
+    assert default[1] == "clamav:3310"
+
+
 def test_images_are_named_with_an_exact_version() -> None:
     named = [service["image"] for service in SERVICES.values() if "build" not in service]
     named += re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE)
-    assert len(named) == 4
+    assert len(named) == 5
     for image in named:
-        assert re.search(r":\d+\.\d+(\.\d+)?-", image), image
+        assert re.search(r":\d+\.\d+((\.\d+)?-|\.\d+$)", image), image
 
 
 def test_the_dockerfile_ends_as_an_ordinary_user_and_installs_only_what_the_lock_allows() -> None:
