@@ -135,7 +135,12 @@ def match_run(run_pk: int) -> None:
 def _match_fleet(run: MatchRun) -> None:
     store = installed.vulnerability_database()
     database, version = store.directory(), store.current()
-    if database is None or version is None or version.label != run.database_version:
+    if database is None or version is None:
+        raise WorkerStopsError
+    if version.label != run.database_version:
+        if run.database_updated_at and version.updated_at and version.updated_at < run.database_updated_at:
+            # This host has yet to get the database: a worker of another host may have it.
+            raise WorkerStopsError
         # Another database is in use by now: it gets a run of its own.
         raise CancelRequestedError(f"matching {run.pk}")
     total = _matchable(Package.objects.all()).count()

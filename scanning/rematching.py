@@ -65,6 +65,8 @@ def tick() -> None:
         return
     if (matching.is_current(version) and not _was_overtaken()) or _failed_lately(version):
         return
+    if _is_behind(version):
+        return
     begin()
 
 
@@ -89,6 +91,14 @@ def _was_overtaken() -> bool:
         return False
     scans = ScanCategory.objects.filter(category=Category.VULNERABILITIES, finished_at__gte=last.started_at)
     return scans.exclude(database_version__in=["", last.database_version]).exists()
+
+
+def _is_behind(version: DatabaseVersion) -> bool:
+    """Whether another host has a newer database; who wants an older one on purpose says so by `begin`."""
+    last = MatchRun.objects.exclude(state=State.CANCELLED).order_by("-pk").first()
+    if last is None or last.database_updated_at is None or version.updated_at is None:
+        return False
+    return version.updated_at < last.database_updated_at
 
 
 def _failed_lately(version: DatabaseVersion) -> bool:

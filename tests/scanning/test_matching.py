@@ -270,3 +270,29 @@ def test_a_package_the_engine_fails_over_keeps_no_other_from_being_matched(
     )
     matched()
     assert len(answers()) == found
+
+
+def test_a_host_whose_database_is_older_begins_no_matching_unless_somebody_went_back_to_it(
+    world: World, database: VulnerabilityDatabase
+) -> None:
+    scanned(world, "library/debian:12")
+    newer = MatchRun.objects.create(
+        database_version="mirror 2030-01-01 00:00",
+        database_updated_at=datetime(2030, 1, 1, tzinfo=UTC),
+        state=State.SUCCEEDED,
+        started_at=timezone.now(),
+    )
+    rematching.tick()
+    assert MatchRun.objects.get() == newer
+    assert rematching.begin() != newer
+
+
+def test_a_worker_that_has_yet_to_get_the_database_leaves_the_matching_to_others(
+    world: World, database: VulnerabilityDatabase
+) -> None:
+    run = MatchRun.objects.create(
+        database_version="mirror 2030-01-01 00:00", database_updated_at=datetime(2030, 1, 1, tzinfo=UTC)
+    )
+    matching.match_run(run.pk)
+    run.refresh_from_db()
+    assert (run.state, run.attempt) == (State.QUEUED, 0)
