@@ -34,6 +34,8 @@ _ENV = re.compile(r"(?:/bin/sh -c #\(nop\)\s+)?(?:ENV|ARG)\s", re.IGNORECASE)
 _RUN_WITH_ARGS = re.compile(r"(?:RUN )?\|\d+ ")
 _OLD_ENV = re.compile(r"((?:/bin/sh -c #\(nop\)\s+)?ENV\s+([A-Za-z_][A-Za-z0-9_]*)\s+)(?!\S*=).*", re.DOTALL)
 MASK = "…"
+# The classic builder writes a value without its quotes: words after it, up to the next name, belong to it.
+_REST = re.compile(rf"(={MASK})(?:\s+(?!# buildkit\Z)(?![^\s=]+=)\S+)+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +89,11 @@ def mask(instruction: str) -> str:
     if old and not _HARMLESS.match(old[2]):
         return old[1] + MASK
     if _ENV.match(instruction):
-        return _ASSIGNMENT.sub(_masked, instruction)
+        return _REST.sub(r"\1", _ASSIGNMENT.sub(_masked, instruction))
     if _RUN_WITH_ARGS.match(instruction):
         arguments, shell, command = instruction.partition("/bin/sh -c")
-        return _ASSIGNMENT.sub(_masked, arguments) + shell + command
+        masked = _REST.sub(r"\1", _ASSIGNMENT.sub(_masked, arguments))
+        return masked + shell + command
     return instruction
 
 

@@ -95,6 +95,8 @@ def test_a_huge_history_is_bounded() -> None:
         ("ENV OLD secret words", "ENV OLD …"),
         ("ENV SPACED=a\\ b NEXT=c", "ENV SPACED=… NEXT=…"),
         ("ARG KEY=abc", "ARG KEY=…"),
+        ("/bin/sh -c #(nop)  ENV KEY=two words NEXT=a", "/bin/sh -c #(nop)  ENV KEY=… NEXT=…"),
+        ("ENV KEY=abc # buildkit", "ENV KEY=… # buildkit"),
         ("ENV PATH=/usr/bin:/bin", "ENV PATH=/usr/bin:/bin"),
         ("ENV PYTHON_VERSION=3.11.8", "ENV PYTHON_VERSION=3.11.8"),
         (
