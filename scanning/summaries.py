@@ -19,6 +19,7 @@ from scanning.models import (
     ScanCategory,
     SecretFinding,
 )
+from tcss import bulk
 from tcss.lifecycle import ACTIVE, Failure, State, failure_fields
 
 SEVERITY_COLUMNS = {
@@ -88,7 +89,7 @@ def refresh_summaries(image_pks: Collection[int]) -> int:
         )
         facts = _facts(batch)
         stale = [image for image in images if _apply(image, facts[image.pk])]
-        Image.objects.bulk_update(stale, _COLUMNS)
+        bulk.update(Image, _COLUMNS, ([image.pk, *_values(image)] for image in stale))
         changed += len(stale)
     return changed
 
@@ -98,9 +99,13 @@ def _batches(pks: Sequence[int]) -> Iterator[Sequence[int]]:
         yield pks[start : start + _BATCH]
 
 
+def _values(image: Image) -> tuple[object, ...]:
+    return tuple(getattr(image, column) for column in _COLUMNS)
+
+
 def _apply(image: Image, facts: _Facts) -> bool:
     """Set the columns; whether any of them changed."""
-    before = tuple(getattr(image, column) for column in _COLUMNS)
+    before = _values(image)
     image.scan_status = _scan_status(facts)
     for category, column in _STATUS_COLUMNS.items():
         attempt = facts.attempts.get(category)
@@ -124,7 +129,7 @@ def _apply(image: Image, facts: _Facts) -> bool:
     image.last_scanned_at = max(facts.good.values(), default=NEVER)
     for name, value in failure_fields(_failure(facts)).items():
         setattr(image, name, value)
-    return before != tuple(getattr(image, column) for column in _COLUMNS)
+    return before != _values(image)
 
 
 def _scan_status(facts: _Facts) -> ScanStatus:

@@ -249,7 +249,7 @@ DATABASE_UPDATES = environment.boolean("TCSS_DATABASE_UPDATES", default=True)
 DATABASE_STALE_DAYS = 7
 # The virus engine clamd, where there is one: YARA looks with or without it.
 CLAMD_ADDRESS = environment.socket_address("TCSS_CLAMD_ADDRESS")
-# Where `malware_db download` fetches ClamAV's signatures, where it is not ClamAV's own server, and by which proxy.
+# Where `malware_db download` fetches ClamAV's signatures if not from ClamAV itself, and by which proxy.
 CLAMAV_MIRROR = environment.text("TCSS_CLAMAV_MIRROR", "")
 CLAMAV_PROXY = environment.text("TCSS_CLAMAV_PROXY", "")
 # The operators' own YARA rules, beside those that come with the console.
