@@ -230,7 +230,7 @@ def test_the_pages_cost_the_same_whatever_they_show(
     task = make_task(60)
     for _ in range(25):
         ScanTask.objects.create(trigger=TaskTrigger.QUICK, categories=["vulnerabilities"], scope="x")
-    with django_assert_max_num_queries(6):
+    with django_assert_max_num_queries(7):
         operator.get("/scans/")
     with django_assert_max_num_queries(12):
         page = operator.get(f"/scans/{task.pk}/")
