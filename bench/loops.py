@@ -64,6 +64,7 @@ class Loop:
             target = self._directory / "unpacked"
             target.mkdir()
             for archive in archives:
+                # The benchmark made these archives itself.
                 with tarfile.open(archive) as tar:
                     tar.extractall(target, filter="tar")
             subprocess.run(

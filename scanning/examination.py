@@ -267,15 +267,12 @@ def _judge_vulnerabilities(examined: Examined) -> Verdict:
     if state == CategoryState.SUCCEEDED and not report.os_family:
         state = CategoryState.UNSUPPORTED
     database = examined.database
-    updated_at = database.updated_at if database else None
     return Verdict(
         state,
         examined.engine,
         failure,
-        database_version=(
-            f"{database.source} {updated_at:%Y-%m-%d %H:%M}" if database and updated_at else "no date"
-        )[:128],
-        database_updated_at=updated_at,
+        database_version=database.label if database else "no date",
+        database_updated_at=database.updated_at if database else None,
     )
 
 

@@ -68,7 +68,7 @@ def test_what_the_engine_leaves_of_a_secret_is_in_no_column(tmp_path: Path) -> N
     in_configuration = [secret(number, match, None) for number, match in enumerate(ENVIRONMENT, 100)]
     results = [
         {"Target": "etc/settings", "Class": "secret", "Secrets": in_files},
-        {"Target": "/work/image config", "Class": "secret", "Secrets": in_configuration},
+        {"Target": "/tmp/image config", "Class": "secret", "Secrets": in_configuration},
     ]
     (tmp_path / "report").write_text(json.dumps({"SchemaVersion": 2, "Results": results}))
     write(
