@@ -81,12 +81,12 @@ def rows_written(url: str) -> int:
 def measure(url: str, directory: Path, images: int, layers: int, sample: int, figures: Figures) -> None:
     """All figures."""
     django.setup()
-    from django.conf import settings  # noqa: PLC0415
-    from django.db import connection  # noqa: PLC0415
+    from django.conf import settings  # noqa: PLC0415 - Django has to be set up first
+    from django.db import connection  # noqa: PLC0415 - Django is set up by now
 
     from bench import fleet  # noqa: PLC0415 - Django has to be set up first
-    from scanning import installed, matching, rematching  # noqa: PLC0415
-    from scanning.models import Match, Package  # noqa: PLC0415
+    from scanning import installed, matching, rematching  # noqa: PLC0415 - Django is set up by now
+    from scanning.models import Match, Package  # noqa: PLC0415 - Django is set up by now
 
     def matched() -> tuple[float, matching.MatchRun]:
         began = time.monotonic()
@@ -147,9 +147,9 @@ def measure(url: str, directory: Path, images: int, layers: int, sample: int, fi
 def in_a_loop(directory: Path, database: Path, images: int, sample: int) -> Loop:
     """Ask `trivy sbom` about one image after the other, and compare with what is stored."""
     from images.models import Image  # noqa: PLC0415 - Django has to be set up first
-    from scanning.engines.sbom import KnownPackage, read_matches, write_document  # noqa: PLC0415
-    from scanning.engines.trivy import find_binary  # noqa: PLC0415
-    from scanning.models import Match, Package  # noqa: PLC0415
+    from scanning.engines.sbom import KnownPackage, read_matches, write_document  # noqa: PLC0415 - Django is set up by now
+    from scanning.engines.trivy import find_binary  # noqa: PLC0415 - Django is set up by now
+    from scanning.models import Match, Package  # noqa: PLC0415 - Django is set up by now
 
     cache = directory / "cache"
     cache.mkdir()

@@ -1,14 +1,12 @@
 """ClamAV's signatures on disk: versions side by side, each checked by ClamAV before it is used."""
 
 import errno
-import fcntl
 import os
 import shutil
 import tarfile
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +15,7 @@ from typing import IO
 from scanning.engines import freshclam, process
 from scanning.engines.clamav_configuration import configuration
 from scanning.engines.protocol import EngineDatabaseError, EngineDiskFull, EngineError
+from scanning.engines.version_folders import VersionFolders
 from tcss.text import clean_text
 
 SUFFIXES = (".cvd", ".cld", ".ndb", ".hdb", ".hsb", ".ldb")
@@ -43,15 +42,11 @@ class SignatureFile:
     made_at: datetime | None
 
 
-class ClamavSignatures:
+class ClamavSignatures(VersionFolders):
     """A folder of signature versions with a link `current` to the one clamd reads and `previous` to the last.
 
     A file of our own with one signature is in every version: ClamAV is tried out with it.
     """
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self._versions = root / "versions"
 
     def directory(self) -> Path | None:
         """The folder that clamd reads, by a path that stays when versions change; None when there is none."""
@@ -155,20 +150,6 @@ class ClamavSignatures:
         for version in self._versions.iterdir():
             if version.resolve() not in kept:
                 shutil.rmtree(version, ignore_errors=True)
-
-    def _point(self, link: str, target: Path) -> None:
-        fresh = self.root / f".{link}.new"
-        fresh.unlink(missing_ok=True)
-        fresh.symlink_to(target.resolve().relative_to(self.root.resolve()), target_is_directory=True)
-        fresh.replace(self.root / link)
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """One change at a time, whatever the number of processes."""
-        self._versions.mkdir(parents=True, exist_ok=True)
-        with (self.root / "lock").open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
 
 
 _FORMS = f"Import a file that ends in {', '.join(SUFFIXES)}, or a tar of such files."
